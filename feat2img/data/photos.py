@@ -1,0 +1,204 @@
+"""Photos as examples for torch: undecodable ones are skipped, counted and named, never repaired or hidden."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import datasets
+import fsspec
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from .pixels import ImageTransform
+
+
+class SkippedPhoto(NamedTuple):
+    """A photo that could not be decoded."""
+
+    index: int  # its row
+    name: str  # its path, or "row 17" where there is none
+    reason: str  # one line
+
+
+def _open_photo(image: dict) -> Image.Image:
+    content, path = image["bytes"], image["path"]
+    if content is None:
+        if path is None:
+            raise ValueError("the row holds no image")
+        with fsspec.open(path, "rb") as file:
+            content = file.read()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        photo = Image.open(io.BytesIO(content))
+    photo.load()
+    return photo
+
+
+def _read_example(row: dict, index: int, transform: ImageTransform) -> dict:
+    image = row["image"] or {"bytes": None, "path": None}
+    try:
+        pixels = transform(_open_photo(image))
+    except Exception as error:  # broken files make PIL raise nearly any type
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "not an image file of a known kind"
+        return {"skipped": SkippedPhoto(index, image["path"] or f"row {index}", reason)}
+    label = row.get("label")
+    return {"pixel_values": pixels, "label": -1 if label is None else int(label), "index": index}
+
+
+def _with_undecoded_images(photos):
+    features = photos.features
+    if features is None:  # a stream of unknown columns
+        return photos
+    if "image" not in features:
+        raise ValueError(f"expected a column 'image', got the columns {', '.join(features)}: use load_photos")
+    if getattr(features["image"], "decode", False):
+        return photos.cast_column("image", datasets.Image(decode=False))
+    return photos
+
+
+class PhotoDataset(Dataset):
+    """Decoded photos of a data set from :func:`load_photos`.
+
+    ``[i]`` is ``{"pixel_values": (3, S, S) in [-1, 1], "label": int (-1: none), "index": i}``, or
+    ``{"skipped": SkippedPhoto}`` for a photo that cannot be decoded.
+    """
+
+    def __init__(self, photos: datasets.Dataset, transform: ImageTransform) -> None:
+        if not isinstance(photos, datasets.Dataset):
+            kind = type(photos).__name__
+            raise ValueError(f"expected a datasets.Dataset, got {kind}: use StreamedPhotoDataset")
+        self.photos = _with_undecoded_images(photos)
+        self.transform = transform
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the rows and with everything done to them."""
+        return self.photos._fingerprint
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> dict:
+        return _read_example(self.photos[index], index, self.transform)
+
+
+class StreamedPhotoDataset(IterableDataset):
+    """The same examples from a streaming data set, its shards divided among the loader's workers.
+
+    With ``shuffle_buffer`` photos in memory the order is shuffled, differently in every epoch.
+    """
+
+    def __init__(
+        self,
+        photos: datasets.IterableDataset,
+        transform: ImageTransform,
+        shuffle_buffer: int = 0,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(photos, datasets.IterableDataset):
+            raise ValueError(f"expected a datasets.IterableDataset, got {type(photos).__name__}; use PhotoDataset")
+        photos = _with_undecoded_images(photos)
+        self.photos = photos.shuffle(seed=seed, buffer_size=shuffle_buffer) if shuffle_buffer else photos
+        self.transform = transform
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[dict]:
+        worker = torch.utils.data.get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        self.photos.set_epoch(self.epoch)
+        self.epoch += 1
+        # datasets itself divides the shards among the workers
+        for count, row in enumerate(self.photos):
+            yield _read_example(row, first + count * step, self.transform)
+
+
+def collate_photos(examples: list[dict]) -> dict:
+    """Examples => ``{"pixel_values": (B, 3, S, S), "labels": (B,), "indices": (B,), "skipped": [SkippedPhoto]}``.
+
+    "features" (B, C, h, w) are there when the examples have them. B counts the decoded photos; when it is 0,
+    "pixel_values" is None.
+    """
+    valid = [example for example in examples if "skipped" not in example]
+    batch = {
+        "pixel_values": torch.stack([example["pixel_values"] for example in valid]) if valid else None,
+        "labels": torch.tensor([example["label"] for example in valid], dtype=torch.int64),
+        "indices": torch.tensor([example["index"] for example in valid], dtype=torch.int64),
+        "skipped": [example["skipped"] for example in examples if "skipped" in example],
+    }
+    if valid and "features" in valid[0]:
+        batch["features"] = torch.stack([example["features"] for example in valid])
+    return batch
+
+
+class SkipTally:
+    """Counts photos and skipped photos, and stops a run that would lose too many.
+
+    Args:
+        max_share: largest accepted share of skipped photos, 0 to 1.
+        min_seen: photos to see before the share is judged; :meth:`finish` judges it in any case.
+    """
+
+    def __init__(self, max_share: float = 0.05, min_seen: int = 100) -> None:
+        if not 0 <= max_share <= 1:
+            raise ValueError(f"max_share must lie between 0 and 1, got {max_share}")
+        self.max_share = max_share
+        self.min_seen = min_seen
+        self.num_seen = 0
+        self.num_skipped = 0
+        self.photos: dict[str, SkippedPhoto] = {}  # by name, so that further epochs do not repeat them
+
+    def add(self, batch: dict) -> None:
+        """Count one batch of :func:`collate_photos`. Raises ValueError when too many photos were skipped."""
+        self.num_seen += len(batch["indices"]) + len(batch["skipped"])
+        self.num_skipped += len(batch["skipped"])
+        self.photos.update({photo.name: photo for photo in batch["skipped"]})
+        if self.num_seen >= self.min_seen:
+            self._check()
+
+    def finish(self) -> None:
+        """Raises ValueError when there was no photo at all, or when too many were skipped."""
+        if self.num_seen == 0:
+            raise ValueError("the data set is empty: expected at least one photo")
+        self._check()
+
+    def summary(self) -> str:
+        """One line: how many were skipped, the first five names and reasons."""
+        names = [f"{photo.name} ({photo.reason})" for photo in list(self.photos.values())[:5]]
+        if len(self.photos) > len(names):
+            names.append(f"and {len(self.photos) - len(names)} more")
+        return f"skipped {self.num_skipped} of {self.num_seen} photos" + (": " + ", ".join(names) if names else "")
+
+    def _check(self) -> None:
+        if self.num_skipped > self.max_share * self.num_seen or self.num_skipped == self.num_seen:
+            raise ValueError(f"{self.summary()}; at most {self.max_share:.0%} may be skipped, and never all")
+
+
+def photo_loader(
+    dataset: Dataset,
+    batch_size: int,
+    num_workers: int = 0,
+    shuffle: bool = False,
+    drop_last: bool = False,
+    generator: torch.Generator | None = None,
+) -> DataLoader:
+    """A data loader whose batches come from :func:`collate_photos`."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if shuffle and isinstance(dataset, IterableDataset):
+        raise ValueError("the loader cannot shuffle a stream: use StreamedPhotoDataset(..., shuffle_buffer=1000)")
+    return DataLoader(
+        dataset,
+        batch_size,
+        shuffle=shuffle or None,
+        num_workers=num_workers,
+        collate_fn=collate_photos,
+        drop_last=drop_last,
+        generator=generator,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+    )
