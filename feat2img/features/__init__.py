@@ -1,0 +1,14 @@
+"""Frozen features: the encoder, their statistics, and their cache on disk."""
+
+from .cache import CachedPhotoDataset, FeatureCache, build_feature_cache
+from .encoder import TimmFeatureEncoder, fingerprint_distance
+from .statistics import ChannelStatistics
+
+__all__ = [
+    "CachedPhotoDataset",
+    "ChannelStatistics",
+    "FeatureCache",
+    "TimmFeatureEncoder",
+    "build_feature_cache",
+    "fingerprint_distance",
+]
