@@ -1,0 +1,127 @@
+"""Feature map => what a decoder reads: a spatial map and, for cross-attention, tokens with positions."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import get_2d_sincos_pos_embed
+from torch import nn
+
+from .blocks import ResidualStack, ShuffleUpsample
+
+NORMALIZATIONS = ("channel", "log1p", "none")
+
+
+@dataclass
+class ProjectedFeatures:
+    """`map`: (B, map_channels, height, width) of `map_size`; `tokens`: (B, h * w, token_dim), or None without them."""
+
+    map: torch.Tensor
+    tokens: torch.Tensor | None
+
+
+class FeatureProjector(ModelMixin, ConfigMixin):
+    """Standardise a feature map, mix it, and hand it on as a spatial map and as cross-attention tokens.
+
+    Args:
+        feature_channels, feature_size: C and (h, w) of the features, as `TimmFeatureEncoder.feature_shape` gives them.
+        hidden_channels: width of the residual blocks that run on the feature grid.
+        num_blocks: how many of them.
+        map_channels: channels of the spatial map.
+        map_size: (height, width) of the spatial map; a whole multiple of `feature_size` is reached by a learned pixel
+            shuffle, any other size by bilinear interpolation.
+        token_dim: width of the tokens; None leaves them out. Cross-attention knows no order, so 2-D sine-cosine
+            positions are added to the tokens.
+        normalization: "channel" (x - mean) / sqrt(var + 1e-5) per channel, "log1p" (log(1 + relu(x)) and then the
+            same with its own statistics), or "none". The statistics are buffers, saved with the weights.
+        encoder_fingerprint: what `TimmFeatureEncoder.fingerprint` returned for the encoder this was trained with;
+            pipelines compare it when they are put together.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        feature_channels: int = 1024,
+        feature_size: tuple[int, int] = (14, 14),
+        hidden_channels: int = 256,
+        num_blocks: int = 2,
+        map_channels: int = 128,
+        map_size: tuple[int, int] = (14, 14),
+        token_dim: int | None = None,
+        normalization: str = "channel",
+        encoder_fingerprint: list[float] | None = None,
+    ):
+        super().__init__()
+        if normalization not in NORMALIZATIONS:
+            raise ValueError(f"normalization is {normalization!r}; choose one of {', '.join(NORMALIZATIONS)}")
+        if hidden_channels % 4:
+            raise ValueError(f"hidden_channels is {hidden_channels}; 2-D sine-cosine positions need a multiple of 4")
+        (height, width), (map_height, map_width) = feature_size, map_size
+        self.register_buffer("feature_mean", torch.zeros(feature_channels))
+        self.register_buffer("feature_std", torch.ones(feature_channels))
+
+        self.stem = nn.Conv2d(feature_channels, hidden_channels, kernel_size=1)
+        self.null_feature = nn.Parameter(torch.zeros(hidden_channels))
+        self.blocks = ResidualStack(hidden_channels, num_blocks)
+        self.to_tokens = None if token_dim is None else nn.Linear(hidden_channels, token_dim)
+        factor = map_height // height
+        if factor > 1 and (map_height, map_width) == (height * factor, width * factor):
+            self.to_map = ShuffleUpsample(hidden_channels, map_channels, factor)
+        else:
+            self.to_map = nn.Conv2d(hidden_channels, map_channels, kernel_size=1)
+
+    def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Take the per-channel mean and standard deviation (C,) of the training features."""
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(std)
+
+    def normalize(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, C, h, w) raw features => the same shape, standardised as `normalization` says."""
+        if self.config.normalization == "none":
+            return features
+        if self.config.normalization == "log1p":
+            features = torch.log1p(features.relu())
+        scale = (self.feature_std.square() + 1e-5).rsqrt()
+        return (features - self.feature_mean[:, None, None]) * scale[:, None, None]
+
+    def forward(self, features: torch.Tensor, drop: torch.Tensor | None = None) -> ProjectedFeatures:
+        """Project features.
+
+        Args:
+            features: (B, C, h, w), raw as the encoder gives them.
+            drop: bool (B,); where True the condition is replaced by the learned null condition.
+
+        Raises:
+            ValueError: the features do not have the shape this projector was made for.
+        """
+        expected = (self.config.feature_channels, *self.config.feature_size)
+        if features.ndim != 4 or tuple(features.shape[1:]) != expected:
+            raise ValueError(
+                f"features have shape {tuple(features.shape)}, expected (batch, {', '.join(map(str, expected))}); "
+                "use the features of the encoder this decoder was trained with (`pipe.encode(images)`)"
+            )
+        hidden = self.stem(self.normalize(features.to(self.feature_mean.dtype)))
+        if drop is not None:
+            hidden = torch.where(drop[:, None, None, None], self.null_feature[:, None, None].to(hidden.dtype), hidden)
+        hidden = self.blocks(hidden + self.positions(hidden.shape[1]).to(hidden))
+        tokens = None if self.to_tokens is None else self.tokens(hidden)
+        return ProjectedFeatures(self.resize(self.to_map(hidden)), tokens)
+
+    def tokens(self, hidden: torch.Tensor) -> torch.Tensor:
+        tokens = self.to_tokens(hidden.flatten(2).transpose(1, 2))
+        return tokens + self.positions(tokens.shape[2]).flatten(1).T.to(tokens)
+
+    def positions(self, channels: int) -> torch.Tensor:
+        """2-D sine-cosine positions (channels, h, w) of the feature grid (Vaswani et al. 2017, section 3.5)."""
+        height, width = self.config.feature_size
+        side = max(height, width)
+        grid = get_2d_sincos_pos_embed(channels, side, output_type="pt").reshape(side, side, channels)
+        return grid[:height, :width].permute(2, 0, 1)
+
+    def resize(self, hidden: torch.Tensor) -> torch.Tensor:
+        size = tuple(self.config.map_size)
+        if tuple(hidden.shape[2:]) == size:
+            return hidden
+        return F.interpolate(hidden, size=size, mode="bilinear", align_corners=False)
