@@ -1,0 +1,216 @@
+"""What both pipelines share: loading by name, preprocessing, checks, post-processing."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils import BaseOutput
+from huggingface_hub import snapshot_download
+from PIL import Image
+
+from ..data import ImageTransform
+from ..features import TimmFeatureEncoder, fingerprint_distance
+from ..models import FeatureProjector
+
+INDEX_NAME = "model_index.json"
+# Only JSON and safetensors are ever fetched; pickles, code and the like stay on the Hub.
+ALLOWED_PATTERNS = ["*.json", "*.safetensors", "README.md", "LICENSE*", "NOTICE*"]
+# The closed list of what an index may name. The module paths are the file format of saved pipelines: do not move them.
+COMPONENTS = {
+    "encoder": (("feat2img.features.encoder", "TimmFeatureEncoder"),),
+    "projector": (("feat2img.models.projector", "FeatureProjector"),),
+    "generator": (("feat2img.models.generator", "FeatureGenerator"),),
+    "unet": (("diffusers", "UNet2DConditionModel"),),
+}
+# Re-computing features in half precision moves them by under 1 %; another network moves them by more than its size.
+FINGERPRINT_TOLERANCE = 0.05
+
+
+@dataclass
+class Feat2ImgPipelineOutput(BaseOutput):
+    """`images`: list of PIL images, float array (B, S, S, 3) or float tensor (B, 3, S, S), both in [0, 1]."""
+
+    images: list[Image.Image] | np.ndarray | torch.Tensor
+
+
+class Feat2ImgPipeline(DiffusionPipeline):
+    """Base of the two decoders. `Feat2ImgPipeline.from_pretrained` returns the subclass that the folder holds."""
+
+    kind: str
+    encoder: TimmFeatureEncoder | None
+    projector: FeatureProjector
+    _optional_components = ["encoder"]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs) -> "Feat2ImgPipeline":
+        """Load a GAN or diffusion pipeline from a folder or from the Hub.
+
+        Args:
+            pretrained_model_name_or_path: a folder written by `save_pretrained`, or "user/name" on the Hub.
+            kwargs: as for `DiffusionPipeline.from_pretrained`: `torch_dtype`, `revision`, `token`, `cache_dir`,
+                `local_files_only`, ..., and components to put in place of saved ones (`encoder=None` leaves it out).
+
+        Raises:
+            ValueError: not a feat2img pipeline, a file is missing or damaged, the encoder is not the one that the
+                decoder was trained with, or `cls` is the other kind of pipeline.
+        """
+        folder = Path(pretrained_model_name_or_path).expanduser()
+        if not folder.is_dir():
+            hub_options = {k: kwargs.pop(k) for k in list(kwargs) if k in _HUB_OPTIONS}
+            folder = Path(cls.download(str(pretrained_model_name_or_path), **hub_options))
+        index = read_index(folder)
+        pipeline_class = _pipeline_class(cls, index, folder)
+        _check_components(index, folder, skip=set(kwargs))
+        kwargs["use_safetensors"] = True
+        try:
+            return super(Feat2ImgPipeline, pipeline_class).from_pretrained(str(folder), **kwargs)
+        except (OSError, RuntimeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{folder} cannot be loaded, a file is damaged or does not fit the others: {_first_line(error)}; "
+                "copy or download it again"
+            ) from error
+
+    @classmethod
+    def download(cls, pretrained_model_name: str, **kwargs) -> str:
+        """Fetch a pipeline's JSON and safetensors files from the Hub and return the local folder."""
+        if str(pretrained_model_name).count("/") != 1 or str(pretrained_model_name).startswith((".", "/", "~")):
+            raise ValueError(
+                f"{pretrained_model_name} is neither a folder nor a Hub repository; "
+                "give a folder that `save_pretrained` wrote, or user/name"
+            )
+        options = {k: v for k, v in kwargs.items() if k in _HUB_OPTIONS and v is not None}
+        return snapshot_download(pretrained_model_name, allow_patterns=ALLOWED_PATTERNS, **options)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.config.image_size
+
+    @property
+    def resize_size(self) -> int:
+        """Short side in pixels to which a photo is resized before its centre is cropped."""
+        return self.config.resize_size
+
+    @torch.no_grad()
+    def encode(self, images: Image.Image | list[Image.Image] | torch.Tensor) -> torch.Tensor:
+        """Features of images, as `pipe(features=...)` takes them.
+
+        Args:
+            images: PIL images of any size, or a float tensor (B, 3, S, S) in [-1, 1] of `image_size`.
+
+        Returns:
+            Tensor (B, C, h, w).
+        """
+        if self.encoder is None:
+            raise ValueError("this pipeline was loaded without its encoder; load it with one or pass features=...")
+        if isinstance(images, Image.Image):
+            images = [images]
+        if not torch.is_tensor(images):
+            unknown = [type(image).__name__ for image in images if not isinstance(image, Image.Image)]
+            if unknown or not len(images):
+                found = unknown[0] if unknown else "an empty list"
+                raise ValueError(f"images holds {found}; pass PIL images or a tensor (B, 3, S, S) in [-1, 1]")
+            transform = ImageTransform(self.image_size, self.resize_size)
+            images = torch.stack([transform(image) for image in images])
+        return self.encoder(images.to(self._execution_device, self.encoder.dtype))
+
+    def check_inputs(self, images, features, num_images_per_feature: int, output_type: str, generator) -> None:
+        if (images is None) == (features is None):
+            raise ValueError("pass either images=... or features=..., not both and not neither")
+        if features is not None and not torch.is_tensor(features):
+            raise ValueError(f"features is a {type(features).__name__}; expected a tensor (batch, channels, h, w)")
+        if features is not None and not torch.isfinite(features).all():
+            raise ValueError("features hold NaN or infinity; check the network that they come from")
+        if not isinstance(num_images_per_feature, int) or num_images_per_feature < 1:
+            raise ValueError(f"num_images_per_feature is {num_images_per_feature}; expected a whole number from 1")
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f"output_type is {output_type!r}; choose 'pil', 'np' or 'pt'")
+        if isinstance(generator, list) and features is not None:
+            expected = features.shape[0] * num_images_per_feature
+            if len(generator) != expected:
+                raise ValueError(f"{len(generator)} generators for {expected} images; pass one generator or one each")
+
+    def prepare_features(self, images, features) -> torch.Tensor:
+        features = self.encode(images) if features is None else features
+        return features.to(self._execution_device, self.projector.dtype)
+
+    def check_encoder(self, encoder: TimmFeatureEncoder | None, projector: FeatureProjector) -> None:
+        """Refuse an encoder whose features are not those the decoder was trained with."""
+        if encoder is None:
+            return
+        config = projector.config
+        expected_shape = (config.feature_channels, *config.feature_size)
+        name = f"{encoder.config.model_name} {'+'.join(encoder.config.layers)}"
+        if tuple(encoder.feature_shape) != expected_shape:
+            raise ValueError(
+                f"encoder {name} gives features {tuple(encoder.feature_shape)}, the decoder was trained on "
+                f"{expected_shape}; use the encoder it was trained with"
+            )
+        if config.encoder_fingerprint is None:
+            return
+        distance = fingerprint_distance(encoder.fingerprint(), config.encoder_fingerprint)
+        if not math.isfinite(distance) or distance > FINGERPRINT_TOLERANCE:
+            raise ValueError(
+                f"encoder {name} gives other features than the one this decoder was trained with (relative distance "
+                f"{distance:.2f} on a fixed image, at most {FINGERPRINT_TOLERANCE}): its weights or its normalisation "
+                "differ; use the encoder it was trained with"
+            )
+
+    def output(self, pixels: torch.Tensor, output_type: str, return_dict: bool):
+        """(B, 3, S, S) in [-1, 1] => the output class, values clamped to [0, 1]."""
+        images = VaeImageProcessor(do_resize=False).postprocess(pixels.float(), output_type=output_type)
+        return Feat2ImgPipelineOutput(images=images) if return_dict else (images,)
+
+
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+
+
+def read_index(folder: Path) -> dict:
+    """The parsed `model_index.json` of a pipeline folder."""
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {INDEX_NAME}; expected a folder that `save_pretrained` wrote")
+    try:
+        index = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); copy or download it again") from error
+    if not isinstance(index, dict):
+        raise ValueError(f"{path} holds a {type(index).__name__}, expected an object")
+    return index
+
+
+def _pipeline_class(cls, index: dict, folder: Path) -> type:
+    classes = {subclass.__name__: subclass for subclass in Feat2ImgPipeline.__subclasses__()}
+    name = index.get("_class_name")
+    if name not in classes:
+        raise ValueError(f"{folder} holds a {name}, not a feat2img pipeline ({' or '.join(sorted(classes))})")
+    if not issubclass(classes[name], cls):
+        raise ValueError(f"{folder} holds a {name}, not a {cls.__name__}; use Feat2ImgPipeline.from_pretrained")
+    return classes[name]
+
+
+def _check_components(index: dict, folder: Path, skip: set[str]) -> None:
+    for name, value in index.items():
+        if not isinstance(value, list) or name in skip or value == [None, None]:
+            continue
+        known = COMPONENTS.get(name)
+        is_scheduler = name == "scheduler" and value[0] == "diffusers" and str(value[1]).endswith("Scheduler")
+        if not is_scheduler and (known is None or tuple(value) not in known):
+            raise ValueError(f"{folder / INDEX_NAME} names {value} as {name}, which is no component of feat2img")
+        component = folder / name
+        needed = [component / "scheduler_config.json"] if is_scheduler else [component / "config.json"]
+        missing = [str(path.relative_to(folder)) for path in needed if not path.is_file()]
+        if not is_scheduler and not any(component.glob("*.safetensors")):
+            missing.append(f"{name}/diffusion_pytorch_model.safetensors")
+        if missing:
+            raise ValueError(f"{folder} lacks {', '.join(missing)}; copy or download it again")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
