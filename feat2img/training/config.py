@@ -1,0 +1,171 @@
+"""What a training run is: one frozen dataclass per decoder, the flags of the scripts."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from ..pipelines.diffusion import CONDITIONINGS
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What both trainings share; names as in diffusers' own example scripts."""
+
+    output_dir: str = "feat2img-model"  # finished pipeline, checkpoints, samples and logs
+
+    # data
+    dataset_name: str = "frgfm/imagenette"  # Hub name, parquet folder or image folder
+    dataset_size: str = "320px"  # ImageNette on the Hub: full_size, 320px or 160px
+    train_split: str = "train"
+    validation_split: str | None = "validation"  # photos of the sample grid; None takes them from the training split
+    max_train_samples: int | None = None
+    streaming: bool = False  # read the data set while training instead of downloading it first
+    image_size: int = 224  # crop, pixels
+    resize_size: int = 256  # short side before the crop, pixels
+    random_crop: bool = False  # instead of the centre crop; not with a cache
+    random_flip: bool = True
+    max_skipped_share: float = 0.05  # more unreadable photos than this stop the run
+    feature_cache_dir: str | None = None  # compute features once and keep them here; None computes them on the fly
+    dataloader_num_workers: int = 0
+
+    # features
+    encoder: str = "resnet101.a1h_in1k"  # timm name with tag
+    encoder_layers: tuple[str, ...] = ("layer3",)
+    encoder_weights: str | None = None  # local safetensors file instead of the Hub's weights
+    encoder_random_weights: bool = False  # no pretrained weights at all: to try a run without a download
+    feature_normalization: Literal["channel", "log1p", "none"] = "channel"
+    projector_channels: int = 256
+    projector_blocks: int = 2
+
+    # optimisation
+    train_batch_size: int = 16  # per process
+    gradient_accumulation_steps: int = 1
+    num_train_epochs: int = 50
+    max_train_steps: int | None = None  # optimiser steps; overrides num_train_epochs
+    max_train_minutes: float | None = None  # ends the run, and the learning-rate schedule with it
+    learning_rate: float = 2e-4
+    lr_scheduler: Literal["cosine", "constant"] = "cosine"
+    lr_warmup_steps: int = 200
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    adam_weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None  # None: what accelerate is configured to
+    gradient_checkpointing: bool = False
+    use_ema: bool = True
+    ema_decay: float = 0.999
+    perceptual_layers: tuple[str, ...] = ()  # encoder modules of the perceptual term; empty: timm's feature levels
+    seed: int = 0
+
+    # output
+    logging_steps: int = 10
+    validation_steps: int = 1000  # a sample grid every so many steps
+    num_validation_images: int = 8
+    checkpointing_steps: int = 1000
+    checkpoints_total_limit: int | None = 2
+    resume_from_checkpoint: str | None = None  # a checkpoint folder or "latest"
+    export_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    report_to: str = "tensorboard"
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+    hub_private: bool = False
+
+    def __post_init__(self):
+        for name in (
+            "image_size", "resize_size", "train_batch_size", "gradient_accumulation_steps", "num_train_epochs",
+            "logging_steps", "validation_steps", "checkpointing_steps", "num_validation_images",
+        ):  # fmt: skip
+            _require(getattr(self, name) >= 1, self, name, "at least 1")
+        for name in ("max_train_samples", "max_train_steps", "checkpoints_total_limit"):
+            _require(getattr(self, name) is None or getattr(self, name) >= 1, self, name, "at least 1")
+        _require(self.max_train_minutes is None or self.max_train_minutes > 0, self, "max_train_minutes", "above 0")
+        _require(self.learning_rate > 0, self, "learning_rate", "above 0")
+        _require(0 <= self.ema_decay < 1, self, "ema_decay", "in [0, 1)")
+        _require(self.resize_size >= self.image_size, self, "resize_size", f"at least image_size {self.image_size}")
+        if self.feature_cache_dir and (self.random_crop or self.streaming):
+            raise ValueError("a feature cache holds neither random crops nor streams; leave out --feature_cache_dir")
+        if self.streaming and not (self.max_train_steps or self.max_train_minutes):
+            raise ValueError("a streaming data set has no length; give --max_train_steps or --max_train_minutes")
+
+
+@dataclass(frozen=True)
+class GANConfig(TrainingConfig):
+    """The adversarial decoder."""
+
+    block_out_channels: tuple[int, ...] = (256, 128, 64)  # from the feature grid, each stage twice the size
+    layers_per_block: int = 2
+    head_channels: int = 16
+    discriminator_channels: tuple[int, ...] = (64, 128, 256)
+    discriminator_learning_rate: float = 2e-4
+    pixel_weight: float = 1.0  # L1
+    perceptual_weight: float = 1.0  # relative L1 of the encoder's shallower layers
+    adversarial_weight: float = 0.1
+    discriminator_start: float = 0.4  # share of the run after which the discriminator learns
+    adversarial_start: float = 0.5  # share of the run after which the generator hears it
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("discriminator_start", "adversarial_start"):
+            _require(0 <= getattr(self, name) <= 1, self, name, "a share in [0, 1]")
+        _require(self.adversarial_start >= self.discriminator_start, self, "adversarial_start",
+                 f"at least discriminator_start {self.discriminator_start}")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(TrainingConfig):
+    """The diffusion decoder."""
+
+    patch_size: int = 4  # pixel unshuffle before the denoiser: 224 px and 4 make 48 x 56 x 56
+    conditioning: Literal["cross_attention", "concat", "both"] = "both"
+    map_channels: int = 64  # channels of the spatial map that joins the noisy patches
+    token_dim: int = 256
+    unet_block_out_channels: tuple[int, ...] = (128, 256, 384)
+    unet_layers_per_block: int = 2
+    cross_attention_levels: tuple[int, ...] = (-1,)  # indices into unet_block_out_channels; the middle block follows
+    num_attention_heads: int = 8
+    num_train_timesteps: int = 1000
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    prediction_type: Literal["sample", "v_prediction"] = "sample"
+    loss_weighting: Literal["none", "min_snr", "clamped"] = "clamped"
+    snr_gamma: float = 5.0
+    condition_dropout: float = 0.1  # share of examples that train the null condition, for guidance
+    perceptual_weight: float = 0.0
+    perceptual_max_timestep: int = 1000  # the perceptual term counts below this timestep, that is at lower noise
+    num_inference_steps: int = 25  # of the sample grids
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require(self.conditioning in CONDITIONINGS, self, "conditioning", " or ".join(CONDITIONINGS))
+        _require(0 <= self.condition_dropout < 1, self, "condition_dropout", "a share in [0, 1)")
+        levels = len(self.unet_block_out_channels)
+        divisor = self.patch_size * 2 ** (levels - 1)
+        if self.patch_size < 1 or self.image_size % divisor:
+            raise ValueError(
+                f"image_size {self.image_size} is no multiple of {divisor} (patch_size {self.patch_size} and {levels} "
+                "levels of the denoiser); change one of them"
+            )
+
+
+def _require(condition: bool, config: TrainingConfig, name: str, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} is {getattr(config, name)}; expected {expected}")
+
+
+# What a resumed run may change; everything else must be as in the checkpoint.
+_FREE_TO_CHANGE = {
+    "output_dir", "feature_cache_dir", "dataloader_num_workers", "max_train_steps", "max_train_minutes",
+    "num_train_epochs", "logging_steps", "validation_steps", "num_validation_images", "checkpointing_steps",
+    "checkpoints_total_limit", "resume_from_checkpoint", "export_dtype", "report_to", "push_to_hub", "hub_model_id",
+    "hub_private", "gradient_checkpointing", "validation_split", "dataset_name", "encoder_weights",
+}  # fmt: skip
+
+
+def changed_fields(config: TrainingConfig, saved: dict) -> list[str]:
+    """"name: saved => now" for each field that a resumed run must not change but does."""
+    changes = []
+    for field in fields(config):
+        now, before = getattr(config, field.name), saved.get(field.name)
+        now = list(now) if isinstance(now, tuple) else now
+        before = list(before) if isinstance(before, tuple) else before
+        if field.name not in _FREE_TO_CHANGE and now != before:
+            changes.append(f"{field.name}: {before} => {now}")
+    return changes

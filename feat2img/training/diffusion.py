@@ -1,0 +1,135 @@
+"""The diffusion decoder's models and training step."""
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from diffusers.training_utils import compute_snr
+from torch import nn
+
+from ..features import TimmFeatureEncoder
+from ..models import FeatureProjector
+from ..pipelines import Feat2ImgDiffusionPipeline
+from ..pipelines.diffusion import denoise
+from .config import DiffusionConfig
+from .examples import ExampleNoise
+from .losses import clean_image, snr_weight
+from .perceptual import EncoderPerceptualLoss
+from .task import TrainingTask
+
+
+class DiffusionDecoder(nn.Module):
+    """Projector and denoiser as one module.
+
+    noisy patches (B, 3 p p, s, s), timesteps (B,), features (B, C, h, w), drop (B,) => prediction (B, 3 p p, s, s).
+    """
+
+    def __init__(self, projector: FeatureProjector, unet: UNet2DConditionModel, conditioning: str):
+        super().__init__()
+        self.projector = projector
+        self.unet = unet
+        self.conditioning = conditioning
+
+    def forward(self, noisy, timesteps, features, drop=None):
+        return denoise(self.unet, noisy, timesteps, self.projector(features, drop), self.conditioning)
+
+
+class DiffusionTask(TrainingTask):
+    """Denoising loss weighted by signal-to-noise ratio, with an optional perceptual term on the clean image."""
+
+    config: DiffusionConfig
+
+    def __init__(self, config: DiffusionConfig, encoder: TimmFeatureEncoder, accelerator: Accelerator):
+        super().__init__(config, encoder, accelerator)
+        side = config.image_size // config.patch_size
+        attends = config.conditioning != "concat"
+        projector = self.make_projector(
+            map_channels=config.map_channels, map_size=(side, side), token_dim=config.token_dim if attends else None
+        )
+        # what this run never uses would make DistributedDataParallel wait for its gradient
+        projector.null_feature.requires_grad_(config.condition_dropout > 0)
+        projector.to_map.requires_grad_(config.conditioning != "cross_attention")
+        unet = make_unet(config)
+        if config.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        self.decoder = DiffusionDecoder(projector, unet, config.conditioning)
+        self.scheduler = make_noise_scheduler(config)
+        self.perceptual = EncoderPerceptualLoss(encoder, config.perceptual_layers)
+        self.sampling_options = {"num_inference_steps": config.num_inference_steps}
+
+    def step(self, pixels: torch.Tensor, features: torch.Tensor, noise: ExampleNoise, progress: float) -> dict:
+        config = self.config
+        clean = F.pixel_unshuffle(pixels, config.patch_size)
+        gaussian = noise.normal(clean.shape[1:])
+        timesteps = noise.integers(config.num_train_timesteps)
+        drop = noise.uniform() < config.condition_dropout
+        noisy = self.scheduler.add_noise(clean, gaussian, timesteps)
+        with self.accelerator.autocast():
+            prediction = self.decoder(noisy, timesteps, features, drop if config.condition_dropout else None).float()
+
+        is_v = config.prediction_type == "v_prediction"
+        target = self.scheduler.get_velocity(clean, gaussian, timesteps) if is_v else clean
+        weight = snr_weight(
+            compute_snr(self.scheduler, timesteps), config.prediction_type, config.loss_weighting, config.snr_gamma
+        )
+        error = (prediction - target).square().mean(dim=(1, 2, 3))
+        logs = {"denoising_loss": (weight * error).mean(), "error": error.mean()}
+        loss = logs["denoising_loss"]
+        if config.perceptual_weight:
+            logs["perceptual_loss"] = self.perceptual_term(prediction, noisy, timesteps, pixels, ~drop)
+            loss = loss + config.perceptual_weight * logs["perceptual_loss"]
+        self.update(loss, self.decoder, self.optimizer)
+        return {"loss": loss.detach(), **{name: value.detach() for name, value in logs.items()}}
+
+    def perceptual_term(self, prediction, noisy, timesteps, pixels, conditioned) -> torch.Tensor:
+        """Perceptual distance of the implied clean image, where the condition is there and the noise low enough."""
+        alphas = self.scheduler.alphas_cumprod.to(pixels.device)[timesteps]
+        patches = clean_image(prediction, noisy, alphas, self.config.prediction_type)
+        with self.accelerator.autocast():
+            distance = self.perceptual(F.pixel_shuffle(patches, self.config.patch_size), pixels)
+        counts = conditioned & (timesteps < self.config.perceptual_max_timestep)
+        return (distance * counts).mean()
+
+    def pipeline(self) -> Feat2ImgDiffusionPipeline:
+        config, decoder = self.config, self.accelerator.unwrap_model(self.decoder)
+        return Feat2ImgDiffusionPipeline(
+            self.encoder,
+            decoder.projector,
+            decoder.unet,
+            DDIMScheduler.from_config(self.scheduler.config, clip_sample=True, timestep_spacing="trailing"),
+            config.image_size,
+            config.resize_size,
+            config.patch_size,
+            config.conditioning,
+        )
+
+
+def make_unet(config: DiffusionConfig) -> UNet2DConditionModel:
+    """The denoiser; with "concat" alone it has no attention, since there are no tokens to attend to."""
+    channels = 3 * config.patch_size**2
+    levels = len(config.unet_block_out_channels)
+    attends = config.conditioning != "concat"
+    attention = {level % levels for level in config.cross_attention_levels} if attends else set()
+    return UNet2DConditionModel(
+        sample_size=config.image_size // config.patch_size,
+        in_channels=channels + (config.map_channels if config.conditioning != "cross_attention" else 0),
+        out_channels=channels,
+        block_out_channels=config.unet_block_out_channels,
+        layers_per_block=config.unet_layers_per_block,
+        down_block_types=tuple("CrossAttnDownBlock2D" if i in attention else "DownBlock2D" for i in range(levels)),
+        mid_block_type="UNetMidBlock2DCrossAttn" if attends else "UNetMidBlock2D",
+        up_block_types=tuple("CrossAttnUpBlock2D" if i in attention else "UpBlock2D" for i in reversed(range(levels))),
+        cross_attention_dim=config.token_dim,
+        attention_head_dim=config.num_attention_heads,  # diffusers' name for the number of heads
+    )
+
+
+def make_noise_scheduler(config: DiffusionConfig) -> DDPMScheduler:
+    """Zero signal at the last timestep, so that sampling may start from pure noise (Lin et al. 2023, 2305.08891)."""
+    return DDPMScheduler(
+        num_train_timesteps=config.num_train_timesteps,
+        beta_schedule=config.beta_schedule,
+        prediction_type=config.prediction_type,
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )

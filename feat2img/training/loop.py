@@ -1,0 +1,357 @@
+"""The one training loop: data and features in, optimiser steps, logs, samples, checkpoints, a finished pipeline out."""
+
+import dataclasses
+import json
+import math
+import signal
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+from accelerate.utils import ProjectConfiguration, set_seed
+from torch.utils.data import Dataset, Subset
+from tqdm.auto import tqdm
+
+from ..data import ImageTransform, PhotoDataset, SkipTally, load_photos
+from ..features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
+from .checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
+from .config import GANConfig, TrainingConfig, changed_fields
+from .diffusion import DiffusionTask
+from .examples import EndlessBatches, ExampleNoise, endless_loader
+from .gan import GANTask
+from .samples import SampleGrid
+from .schedule import Progress, learning_rate
+from .streaming import streamed_batches
+from .task import TrainingTask
+
+logger = get_logger(__name__)
+STATISTICS_IMAGES = 1024  # per-channel statistics of the features come from so many training images
+
+
+def train(config: TrainingConfig) -> Path:
+    """Train a decoder and write the finished pipeline to `config.output_dir`; returns that folder.
+
+    Raises:
+        ValueError: bad settings, data or checkpoint, or a loss that is not finite.
+    """
+    output_dir = Path(config.output_dir)
+    if output_dir.is_file():
+        raise ValueError(f"output_dir {output_dir} is a file; give a folder")
+    accelerator = Accelerator(
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        mixed_precision=config.mixed_precision,
+        log_with=None if config.report_to == "none" else config.report_to,
+        project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "logs")),
+    )
+    set_seed(config.seed)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    encoder = make_encoder(config).to(accelerator.device)
+    task = (GANTask if isinstance(config, GANConfig) else DiffusionTask)(config, encoder, accelerator)
+    task.prepare()
+    run = TrainingRun(config, task, accelerator, output_dir)
+    run.resume()
+    run.run()
+    accelerator.end_training()
+    return output_dir
+
+
+def make_encoder(config: TrainingConfig) -> TimmFeatureEncoder:
+    """The frozen encoder that a configuration names."""
+    return TimmFeatureEncoder.from_timm(
+        config.encoder,
+        config.encoder_layers,
+        config.image_size,
+        weights=config.encoder_weights,
+        pretrained=not config.encoder_random_weights,
+    )
+
+
+class TrainingRun:
+    """One run of a task from its first or resumed step to the exported pipeline."""
+
+    def __init__(self, config: TrainingConfig, task: TrainingTask, accelerator: Accelerator, output_dir: Path):
+        self.config, self.task, self.accelerator, self.output_dir = config, task, accelerator, output_dir
+        self.tally = SkipTally(config.max_skipped_share)
+        self.images_seen = 0
+        self.sums: dict[str, torch.Tensor | float] = defaultdict(float)
+        self.stop_signal: int | None = None
+        self.examples = self.make_examples()
+        self.progress = Progress(self.max_steps(), config.max_train_minutes)
+
+    # data
+
+    def make_examples(self) -> Dataset | None:
+        """The training examples, from the cache where there is one; None for a streaming data set."""
+        config = self.config
+        if config.streaming:
+            return None
+        photos = load_photos(
+            config.dataset_name, config.train_split, size=config.dataset_size, num_images=config.max_train_samples
+        )
+        cached = config.feature_cache_dir is not None
+        transform = ImageTransform(
+            config.image_size, config.resize_size, config.random_crop, config.random_flip and not cached
+        )
+        dataset = PhotoDataset(photos, transform)
+        if not cached:
+            return dataset
+        with self.accelerator.main_process_first():
+            cache = build_feature_cache(
+                self.task.encoder,
+                dataset,
+                config.feature_cache_dir,
+                flips=config.random_flip,
+                num_workers=config.dataloader_num_workers,
+                autocast_dtype=torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else None,
+                max_skipped_share=config.max_skipped_share,
+            )
+        return CachedPhotoDataset(dataset, cache, random_flip=config.random_flip)
+
+    def max_steps(self) -> int | None:
+        config = self.config
+        if config.max_train_steps or config.streaming:
+            return config.max_train_steps
+        batches = len(self.examples) // (config.train_batch_size * self.accelerator.num_processes)
+        return max(1, config.num_train_epochs * batches // config.gradient_accumulation_steps)
+
+    def loader(self, first_batch: int, dataset: Dataset | None = None):
+        """Batches without end, from the given one on."""
+        config, accelerator = self.config, self.accelerator
+        if config.streaming:
+            return streamed_batches(config, first_batch, accelerator.process_index, accelerator.num_processes)
+        dataset = self.examples if dataset is None else dataset
+        batches = EndlessBatches(
+            len(dataset), config.train_batch_size, config.seed,
+            accelerator.process_index, accelerator.num_processes, first_batch,
+        )  # fmt: skip
+        return endless_loader(dataset, batches, config.dataloader_num_workers)
+
+    @torch.no_grad()
+    def features_of(self, batch: dict) -> torch.Tensor:
+        device = self.accelerator.device
+        if "features" in batch:
+            return batch["features"].to(device, torch.float32)
+        with self.accelerator.autocast():
+            return self.task.encoder(batch["pixel_values"].to(device)).float()
+
+    # life cycle
+
+    def resume(self) -> None:
+        """Take up a checkpoint if the configuration asks for one, else compute the feature statistics."""
+        config = self.config
+        wanted = config.resume_from_checkpoint
+        path = find_checkpoint(self.output_dir, wanted) if wanted else None
+        if path is None:
+            if wanted:
+                logger.info(f"{self.output_dir} holds no checkpoint yet, starting from the first step")
+            self.compute_statistics()
+            return
+        step, states, info = load_checkpoint(path)
+        changes = changed_fields(config, info["config"])
+        if changes:
+            raise ValueError(f"{path} was written with other settings ({'; '.join(changes)}); resume with the same")
+        if info["num_processes"] * info["config"]["train_batch_size"] != self.global_batch:
+            raise ValueError(f"{path} was trained with {info['num_processes']} processes; resume with as many")
+        targets = self.states()
+        if set(targets) != set(states):
+            raise ValueError(f"{path} holds {sorted(states)}, expected {sorted(targets)}; resume with the same decoder")
+        for name, state in states.items():
+            targets[name].load_state_dict(state)
+        self.images_seen = info["images_seen"]
+        self.progress = Progress(self.progress.max_steps, config.max_train_minutes, step, info["minutes"])
+        logger.info(f"resumed from {path}")
+
+    @property
+    def global_batch(self) -> int:
+        return self.config.train_batch_size * self.accelerator.num_processes
+
+    def compute_statistics(self) -> None:
+        config = self.config
+        batches = -(-STATISTICS_IMAGES // config.train_batch_size)
+        if self.examples is not None:
+            batches = min(batches, max(1, len(self.examples) // config.train_batch_size))
+        # every process reads the same images, so that all get the same statistics
+        loader = streamed_batches(config, 0) if config.streaming else endless_loader(
+            self.examples, EndlessBatches(len(self.examples), config.train_batch_size, config.seed), 0
+        )  # fmt: skip
+        show = tqdm(total=batches, desc="feature statistics", disable=self.hidden, leave=False)
+        self.task.set_statistics(self.features_of(batch) for batch, _ in zip(loader, show_steps(show), strict=False))
+
+    @property
+    def hidden(self) -> bool | None:
+        """tqdm's `disable`: on other processes, and (None) where the output is no terminal."""
+        return None if self.accelerator.is_main_process else True
+
+    def run(self) -> None:
+        config, progress = self.config, self.progress
+        if progress.share >= 1:
+            logger.info("the run is already complete")
+        if config.report_to != "none":
+            self.accelerator.init_trackers("feat2img", config=_plain(config))
+        self.grid = SampleGrid(config, self.task, self.accelerator, self.output_dir)
+        previous = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        bar = tqdm(total=progress.max_steps, initial=progress.step, desc="steps", disable=self.hidden)
+        try:
+            for batch in self.loader(progress.step * config.gradient_accumulation_steps):
+                if self.over() or not self.optimise(batch):
+                    break
+                bar.update(self.accelerator.sync_gradients)
+                if self.accelerator.sync_gradients:
+                    self.after_step(bar)
+        finally:
+            bar.close()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        self.finish()
+
+    def over(self) -> bool:
+        """Whether to stop, decided by the main process for all: their clocks differ."""
+        over = torch.tensor([float(self.progress.share >= 1 or self.stop_signal is not None)])
+        if self.accelerator.num_processes > 1:
+            over = self.accelerator.reduce(over.to(self.accelerator.device), reduction="sum")
+        return bool(over.item() > 0)
+
+    def request_stop(self, number: int, frame) -> None:
+        self.stop_signal = number
+
+    def optimise(self, batch: dict) -> bool:
+        """One micro-batch; returns False when the data have run out."""
+        config, accelerator, progress = self.config, self.accelerator, self.progress
+        self.tally.add(batch)
+        pixels = batch["pixel_values"]
+        if pixels is None:
+            return False
+        share = progress.share
+        for optimizer, base in self.task.optimizers().values():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, base, progress.step, share)
+        micro_batch = self.images_seen // self.global_batch
+        first = accelerator.process_index * config.train_batch_size
+        noise = ExampleNoise(config.seed, micro_batch, first, len(pixels), accelerator.device)
+        features = self.features_of(batch)
+        with accelerator.accumulate(*self.task.wrapped_models()):
+            logs = self.task.step(pixels.to(accelerator.device), features, noise, share)
+        self.images_seen += self.global_batch
+        for name, value in logs.items():
+            self.sums[name] += value
+            self.sums[f"{name}/count"] += 1
+        return True
+
+    def after_step(self, bar: tqdm) -> None:
+        """What follows an optimiser step: EMA, logs, samples, checkpoints."""
+        config, progress = self.config, self.progress
+        self.task.update_ema()
+        progress.step += 1
+        if progress.step % config.logging_steps == 0:
+            self.log(bar)
+        if progress.step % config.validation_steps == 0:
+            self.grid.save(progress.step)
+        if progress.step % config.checkpointing_steps == 0:
+            self.save()
+
+    def log(self, bar: tqdm) -> None:
+        """Means since the last log to the trackers and the bar. Raises ValueError when one is not finite."""
+        names = [name for name in self.sums if not name.endswith("/count")]
+        means = {name: float(self.sums[name]) / self.sums[f"{name}/count"] for name in names}
+        self.sums.clear()
+        broken = [name for name, value in means.items() if not math.isfinite(value)]
+        if broken:
+            raise ValueError(
+                f"{', '.join(broken)} is not finite at step {self.progress.step}; resume from the last checkpoint with "
+                "a smaller --learning_rate or --max_grad_norm, or --mixed_precision no"
+            )
+        rate = self.images_seen - getattr(self, "_logged_images", self.images_seen)
+        minutes = self.progress.minutes - getattr(self, "_logged_minutes", self.progress.minutes)
+        self._logged_images, self._logged_minutes = self.images_seen, self.progress.minutes
+        if minutes > 0:
+            means["images_per_second"] = rate / minutes / 60
+        means["learning_rate"] = next(iter(self.task.optimizers().values()))[0].param_groups[0]["lr"]
+        self.accelerator.log(means, step=self.progress.step)
+        bar.set_postfix({name: f"{value:.3g}" for name, value in means.items() if name != "learning_rate"})
+        if bar.disable and self.accelerator.is_main_process and self.progress.step % (10 * self.config.logging_steps) == 0:
+            print(f"step {self.progress.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items()), flush=True)
+
+    def states(self) -> dict:
+        """Everything a checkpoint holds, by name; each has `state_dict` and `load_state_dict`."""
+        states = dict(self.task.models())
+        for name, (optimizer, _) in self.task.optimizers().items():
+            states[name] = getattr(optimizer, "optimizer", optimizer)
+        if self.task.ema is not None:
+            states["ema"] = self.task.ema
+        return states
+
+    def save(self) -> None:
+        """Write a checkpoint, by the main process."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            info = {
+                "config": dataclasses.asdict(self.config),
+                "images_seen": self.images_seen,
+                "minutes": self.progress.minutes,
+                "num_processes": self.accelerator.num_processes,
+            }
+            states = {name: target.state_dict() for name, target in self.states().items()}
+            limit = self.config.checkpoints_total_limit
+            save_checkpoint(self.output_dir, self.progress.step, states, info, limit)
+        self.accelerator.wait_for_everyone()
+
+    def finish(self) -> None:
+        """Save; export unless the run was asked to stop."""
+        self.save()
+        if self.stop_signal is not None:
+            name = signal.Signals(self.stop_signal).name
+            self.say(f"stopped by {name} at step {self.progress.step}; go on with --resume_from_checkpoint latest")
+            return
+        self.grid.save(self.progress.step)
+        if self.accelerator.is_main_process:
+            self.export()
+        self.accelerator.wait_for_everyone()
+
+    def export(self) -> None:
+        """Write the pipeline with the EMA's weights, and `training.json` beside it."""
+        config = self.config
+        self.tally.finish()
+        if self.task.ema is not None:
+            self.task.ema.copy_to(self.accelerator.unwrap_model(self.task.decoder).parameters())
+        pipeline = self.task.pipeline().to("cpu")
+        for component in pipeline.components.values():
+            if isinstance(component, torch.nn.Module):  # nn.Module's own `to`: diffusers' warns at any data type
+                torch.nn.Module.to(component, getattr(torch, config.export_dtype))
+        pipeline.save_pretrained(self.output_dir)
+        summary = {
+            "config": _plain(config),
+            "steps": self.progress.step,
+            "images_seen": self.images_seen,
+            "minutes": round(self.progress.minutes, 2),
+            "device": self.device_name(),
+            "num_processes": self.accelerator.num_processes,
+        }
+        (self.output_dir / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
+        self.say(f"pipeline saved to {self.output_dir} ({self.tally.summary()})")
+        if config.push_to_hub:
+            name = config.hub_model_id or self.output_dir.resolve().name
+            pipeline.push_to_hub(name, private=config.hub_private)
+
+    def device_name(self) -> str:
+        device = self.accelerator.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+    def say(self, message: str) -> None:
+        if self.accelerator.is_main_process:
+            print(message, flush=True)
+
+
+def show_steps(bar: tqdm):
+    """Counts a bar up to its total, so that `zip` stops there."""
+    for step in range(bar.total):
+        yield step
+        bar.update()
+    bar.close()
+
+
+def _plain(config: TrainingConfig) -> dict:
+    """The configuration with tuples and None as text, as trackers want it."""
+    values = dataclasses.asdict(config)
+    return {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in values.items()}
