@@ -15,7 +15,7 @@ class FeatureGenerator(ModelMixin, ConfigMixin):
     Args:
         in_channels: channels of the spatial map that `FeatureProjector` gives.
         map_size: (height, width) of that map.
-        image_size: height and width of the image in pixels; `image_size / (map_size * 2 ** (stages - 1))` must be whole.
+        image_size: height and width of the image in pixels, a whole multiple of `map_size * 2 ** (stages - 1)`.
         block_out_channels: width of each stage; the first runs at `map_size`, each further one at twice the size.
         layers_per_block: residual blocks in a stage.
         head_channels: channels at full resolution, before the last convolution.
@@ -41,7 +41,8 @@ class FeatureGenerator(ModelMixin, ConfigMixin):
             )
         widths = (in_channels, *block_out_channels)
         self.entries = nn.ModuleList(
-            nn.Conv2d(before, after, kernel_size=3, padding=1) for before, after in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(before, after, kernel_size=3, padding=1)
+            for before, after in zip(widths, widths[1:], strict=False)
         )
         self.stages = nn.ModuleList(ResidualStack(width, layers_per_block) for width in block_out_channels)
         last = block_out_channels[-1]

@@ -20,8 +20,8 @@ CONDITIONINGS = ("cross_attention", "concat", "both")
 class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
     """Reconstruct images from features with a conditional diffusion model in (patched) pixel space.
 
-    The denoiser sees an image as patches: `patch_size` p turns (3, S, S) into (3 p p, S / p, S / p) by pixel unshuffle,
-    which is exactly invertible. "concat" conditioning joins the projector's spatial map to the noisy patches,
+    The denoiser sees an image as patches: `patch_size` p turns (3, S, S) into (3 p p, S / p, S / p) by pixel unshuffle
+    and loses nothing. "concat" conditioning joins the projector's spatial map to the noisy patches,
     "cross_attention" hands its tokens to the attention blocks, "both" does both.
 
     Args:

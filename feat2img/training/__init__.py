@@ -4,4 +4,12 @@ from .config import DiffusionConfig, GANConfig, TrainingConfig
 from .loop import train
 from .presets import DIFFUSION_PRESETS, GAN_PRESETS, parse_config
 
-__all__ = ["DIFFUSION_PRESETS", "GAN_PRESETS", "DiffusionConfig", "GANConfig", "TrainingConfig", "parse_config", "train"]
+__all__ = [
+    "DIFFUSION_PRESETS",
+    "GAN_PRESETS",
+    "DiffusionConfig",
+    "GANConfig",
+    "TrainingConfig",
+    "parse_config",
+    "train",
+]

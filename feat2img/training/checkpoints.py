@@ -77,7 +77,7 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
 
 
 def _split(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """Replace the tensors in a nested structure by their names, and collect them; keys keep whether they were numbers."""
+    """Replace the tensors in a nested structure by their names, and collect them; numbers stay numbers as keys."""
     if torch.is_tensor(value):
         tensors[path] = value.detach().cpu().contiguous().clone()
         return {_TENSOR_KEY: path}

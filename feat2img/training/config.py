@@ -160,7 +160,7 @@ _FREE_TO_CHANGE = {
 
 
 def changed_fields(config: TrainingConfig, saved: dict) -> list[str]:
-    """"name: saved => now" for each field that a resumed run must not change but does."""
+    """ "name: saved => now" for each field that a resumed run must not change but does."""
     changes = []
     for field in fields(config):
         now, before = getattr(config, field.name), saved.get(field.name)

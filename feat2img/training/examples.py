@@ -43,7 +43,9 @@ class EndlessBatches(Sampler):
     Every process takes its part of the same global batch; the remainder of an epoch that fills no batch is left out.
     """
 
-    def __init__(self, num_examples: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start: int = 0):
+    def __init__(
+        self, num_examples: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start: int = 0
+    ):
         if num_examples < batch_size * world_size:
             raise ValueError(
                 f"{num_examples} training images for a batch of {batch_size * world_size} "

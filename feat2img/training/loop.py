@@ -1,17 +1,16 @@
-"""The one training loop: data and features in, optimiser steps, logs, samples, checkpoints, a finished pipeline out."""
+"""The one training loop: from data and features to logs, samples, checkpoints and a finished pipeline."""
 
 import dataclasses
 import json
-import math
 import signal
-from collections import defaultdict
+from itertools import islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
 from accelerate.utils import ProjectConfiguration, set_seed
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..data import ImageTransform, PhotoDataset, SkipTally, load_photos
@@ -21,6 +20,7 @@ from .config import GANConfig, TrainingConfig, changed_fields
 from .diffusion import DiffusionTask
 from .examples import EndlessBatches, ExampleNoise, endless_loader
 from .gan import GANTask
+from .logs import TrainingLog
 from .samples import SampleGrid
 from .schedule import Progress, learning_rate
 from .streaming import streamed_batches
@@ -75,7 +75,7 @@ class TrainingRun:
         self.config, self.task, self.accelerator, self.output_dir = config, task, accelerator, output_dir
         self.tally = SkipTally(config.max_skipped_share)
         self.images_seen = 0
-        self.sums: dict[str, torch.Tensor | float] = defaultdict(float)
+        self.log = TrainingLog(accelerator)
         self.stop_signal: int | None = None
         self.examples = self.make_examples()
         self.progress = Progress(self.max_steps(), config.max_train_minutes)
@@ -156,7 +156,9 @@ class TrainingRun:
             raise ValueError(f"{path} was trained with {info['num_processes']} processes; resume with as many")
         targets = self.states()
         if set(targets) != set(states):
-            raise ValueError(f"{path} holds {sorted(states)}, expected {sorted(targets)}; resume with the same decoder")
+            raise ValueError(
+                f"{path} holds {sorted(states)}, expected {sorted(targets)}; resume with the same decoder"
+            )
         for name, state in states.items():
             targets[name].load_state_dict(state)
         self.images_seen = info["images_seen"]
@@ -176,8 +178,9 @@ class TrainingRun:
         loader = streamed_batches(config, 0) if config.streaming else endless_loader(
             self.examples, EndlessBatches(len(self.examples), config.train_batch_size, config.seed), 0
         )  # fmt: skip
-        show = tqdm(total=batches, desc="feature statistics", disable=self.hidden, leave=False)
-        self.task.set_statistics(self.features_of(batch) for batch, _ in zip(loader, show_steps(show), strict=False))
+        first = islice(loader, batches)
+        shown = tqdm(first, desc="feature statistics", total=batches, disable=self.hidden, leave=False)
+        self.task.set_statistics(self.features_of(batch) for batch in shown)
 
     @property
     def hidden(self) -> bool | None:
@@ -200,6 +203,7 @@ class TrainingRun:
                 bar.update(self.accelerator.sync_gradients)
                 if self.accelerator.sync_gradients:
                     self.after_step(bar)
+            self.write_log(bar)
         finally:
             bar.close()
             for number, handler in previous.items():
@@ -234,9 +238,7 @@ class TrainingRun:
         with accelerator.accumulate(*self.task.wrapped_models()):
             logs = self.task.step(pixels.to(accelerator.device), features, noise, share)
         self.images_seen += self.global_batch
-        for name, value in logs.items():
-            self.sums[name] += value
-            self.sums[f"{name}/count"] += 1
+        self.log.add(logs)
         return True
 
     def after_step(self, bar: tqdm) -> None:
@@ -244,34 +246,17 @@ class TrainingRun:
         config, progress = self.config, self.progress
         self.task.update_ema()
         progress.step += 1
-        if progress.step % config.logging_steps == 0:
-            self.log(bar)
+        saves = progress.step % config.checkpointing_steps == 0
+        if saves or progress.step % config.logging_steps == 0:
+            self.write_log(bar)  # before saving: it stops the run when a loss is not finite
         if progress.step % config.validation_steps == 0:
             self.grid.save(progress.step)
-        if progress.step % config.checkpointing_steps == 0:
+        if saves:
             self.save()
 
-    def log(self, bar: tqdm) -> None:
-        """Means since the last log to the trackers and the bar. Raises ValueError when one is not finite."""
-        names = [name for name in self.sums if not name.endswith("/count")]
-        means = {name: float(self.sums[name]) / self.sums[f"{name}/count"] for name in names}
-        self.sums.clear()
-        broken = [name for name, value in means.items() if not math.isfinite(value)]
-        if broken:
-            raise ValueError(
-                f"{', '.join(broken)} is not finite at step {self.progress.step}; resume from the last checkpoint with "
-                "a smaller --learning_rate or --max_grad_norm, or --mixed_precision no"
-            )
-        rate = self.images_seen - getattr(self, "_logged_images", self.images_seen)
-        minutes = self.progress.minutes - getattr(self, "_logged_minutes", self.progress.minutes)
-        self._logged_images, self._logged_minutes = self.images_seen, self.progress.minutes
-        if minutes > 0:
-            means["images_per_second"] = rate / minutes / 60
-        means["learning_rate"] = next(iter(self.task.optimizers().values()))[0].param_groups[0]["lr"]
-        self.accelerator.log(means, step=self.progress.step)
-        bar.set_postfix({name: f"{value:.3g}" for name, value in means.items() if name != "learning_rate"})
-        if bar.disable and self.accelerator.is_main_process and self.progress.step % (10 * self.config.logging_steps) == 0:
-            print(f"step {self.progress.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in means.items()), flush=True)
+    def write_log(self, bar: tqdm) -> None:
+        rate = next(iter(self.task.optimizers().values()))[0].param_groups[0]["lr"]
+        self.log.write(self.progress.step, self.images_seen, self.progress.minutes, rate, bar)
 
     def states(self) -> dict:
         """Everything a checkpoint holds, by name; each has `state_dict` and `load_state_dict`."""
@@ -341,14 +326,6 @@ class TrainingRun:
     def say(self, message: str) -> None:
         if self.accelerator.is_main_process:
             print(message, flush=True)
-
-
-def show_steps(bar: tqdm):
-    """Counts a bar up to its total, so that `zip` stops there."""
-    for step in range(bar.total):
-        yield step
-        bar.update()
-    bar.close()
 
 
 def _plain(config: TrainingConfig) -> dict:

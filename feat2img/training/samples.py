@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torchvision.utils import make_grid
 from PIL import Image
+from torchvision.utils import make_grid
 
 from ..data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8
 from .config import TrainingConfig
@@ -58,9 +58,7 @@ class SampleGrid:
         pipeline.set_progress_bar_config(disable=True)
         generators = [torch.Generator(pipeline.device).manual_seed(index) for index in range(len(self.pixels))]
         with self.accelerator.autocast():
-            output = pipeline(
-                images=self.pixels, generator=generators, output_type="pt", **self.task.sampling_options
-            )
+            output = pipeline(images=self.pixels, generator=generators, output_type="pt", **self.task.sampling_options)
         decoder.train()
         if ema is not None:
             ema.restore(decoder.parameters())
