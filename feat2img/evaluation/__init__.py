@@ -1,0 +1,31 @@
+"""Measure pipelines on the same photos: metrics, baselines, cost, a grid and a report."""
+
+from .compare import CompareSettings, Comparison, compare_pipelines
+from .decoding import load_pipeline
+from .formatting import format_table
+from .grid import Column, image_grid
+from .lpips import LpipsUnavailable, load_lpips
+from .metrics import METRICS, ImageScorer, feature_cosine, psnr, ssim
+from .outputs import write_comparison
+from .photos import load_comparison_photos
+from .reconstruct import reconstruct_photos
+
+__all__ = [
+    "METRICS",
+    "Column",
+    "CompareSettings",
+    "Comparison",
+    "ImageScorer",
+    "LpipsUnavailable",
+    "compare_pipelines",
+    "feature_cosine",
+    "format_table",
+    "image_grid",
+    "load_comparison_photos",
+    "load_lpips",
+    "load_pipeline",
+    "psnr",
+    "reconstruct_photos",
+    "ssim",
+    "write_comparison",
+]

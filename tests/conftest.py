@@ -1,0 +1,119 @@
+"""Tiny real components that the tests of models, pipelines and training share; each is made by a seeded factory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+
+from feat2img.features import TimmFeatureEncoder
+from feat2img.models import FeatureGenerator, FeatureProjector
+from feat2img.pipelines import Feat2ImgDiffusionPipeline, Feat2ImgGANPipeline
+
+SIZE = 32
+
+
+def _encoder(seed: int = 0, layers: tuple[str, ...] = ("layer2",), image_size: int = SIZE) -> TimmFeatureEncoder:
+    torch.manual_seed(seed)
+    return TimmFeatureEncoder.from_timm("test_resnet", layers, image_size, pretrained=False)
+
+
+def _projector(encoder: TimmFeatureEncoder, **options) -> FeatureProjector:
+    """With statistics and a null condition that are not zero, so that leaving them out shows."""
+    channels, *grid = encoder.feature_shape
+    options = {"hidden_channels": 16, "num_blocks": 1, "map_channels": 8, "map_size": tuple(grid), **options}
+    projector = FeatureProjector(channels, tuple(grid), encoder_fingerprint=encoder.fingerprint(), **options)
+    projector.set_statistics(torch.rand(channels), torch.rand(channels) + 0.5)
+    torch.nn.init.normal_(projector.null_feature)
+    return projector
+
+
+def _gan(encoder: TimmFeatureEncoder | None = None) -> Feat2ImgGANPipeline:
+    encoder = encoder or _encoder()
+    torch.manual_seed(0)
+    projector = _projector(encoder)
+    generator = FeatureGenerator(8, projector.config.map_size, SIZE, (8, 4), layers_per_block=1, head_channels=4)
+    return Feat2ImgGANPipeline(encoder, projector, generator, SIZE, SIZE)
+
+
+def _diffusion(
+    conditioning: str = "both", prediction_type: str = "v_prediction", encoder: TimmFeatureEncoder | None = None
+) -> Feat2ImgDiffusionPipeline:
+    encoder = encoder or _encoder()
+    torch.manual_seed(0)
+    attends = conditioning != "concat"
+    projector = _projector(encoder, map_size=(8, 8), token_dim=16 if attends else None)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=48 + (8 if conditioning != "cross_attention" else 0),
+        out_channels=48,
+        block_out_channels=(16, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D" if attends else "DownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn" if attends else "UNetMidBlock2D",
+        up_block_types=("CrossAttnUpBlock2D" if attends else "UpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=2,
+    )
+    scheduler = DDIMScheduler(
+        prediction_type=prediction_type,
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=True,
+    )
+    pipeline = Feat2ImgDiffusionPipeline(encoder, projector, unet, scheduler, SIZE, SIZE, 4, conditioning)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def make_encoder():
+    """`make_encoder(seed=0, layers=("layer2",), image_size=32)`: test_resnet with random weights."""
+    return _encoder
+
+
+@pytest.fixture(scope="session")
+def make_gan():
+    """`make_gan(encoder=None)`: a GAN pipeline of 32 pixels with random weights."""
+    return _gan
+
+
+@pytest.fixture(scope="session")
+def make_diffusion():
+    """`make_diffusion(conditioning="both", prediction_type="v_prediction", encoder=None)`: a diffusion pipeline."""
+    return _diffusion
+
+
+def save_photos(folder: Path, count: int, seed: int, size: tuple[int, int] = (80, 72)) -> None:
+    """Write PNG photos of coarse coloured shapes."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"photo{number:02}.png")
+
+
+@pytest.fixture
+def photo_folder(tmp_path, monkeypatch) -> Path:
+    """An image folder with 12 training and 3 validation photos; `datasets` keeps its files in `tmp_path` too."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
+    # datasets 5 sleeps for five seconds when a stream is left early
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
+    save_photos(tmp_path / "photos" / "train", 12, seed=1)
+    save_photos(tmp_path / "photos" / "validation", 3, seed=2)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def photos() -> list[Image.Image]:
+    """Two PIL images of different sizes."""
+    rng = np.random.default_rng(0)
+    return [
+        Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        for size in ((48, 40), (32, 36))
+    ]
