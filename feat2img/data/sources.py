@@ -75,6 +75,8 @@ def _load_local(path: Path, split: str, streaming: bool) -> datasets.Dataset | d
         raise ValueError(f"split {wanted!r} of {path} is empty: expected image files or parquet files")
     if builder_name == "parquet":  # read this split alone; image folders need all of them to number the classes
         source = {"data_files": {wanted: list(files[wanted])}}
+    elif all(len({Path(name).parent for name in names}) == 1 for names in files.values()):
+        source["drop_labels"] = True  # no class folders: datasets would take the splits for classes
     return _load(builder_name, split, path, streaming=streaming, **source)
 
 

@@ -266,4 +266,4 @@ def fingerprint_distance(first: Sequence[float], second: Sequence[float]) -> flo
     if len(first) != len(second):
         raise ValueError(f"fingerprints must have the same length, got {len(first)} and {len(second)}")
     largest = max(math.hypot(*first), math.hypot(*second))
-    return math.dist(first, second) / largest if largest > 0 else 0.0
+    return 0.0 if largest == 0 else math.dist(first, second) / largest

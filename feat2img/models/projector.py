@@ -16,10 +16,17 @@ NORMALIZATIONS = ("channel", "log1p", "none")
 
 @dataclass
 class ProjectedFeatures:
-    """`map`: (B, map_channels, height, width) of `map_size`; `tokens`: (B, h * w, token_dim), or None without them."""
+    """What a decoder reads.
+
+    Attributes:
+        map: (B, map_channels, height, width) of `map_size`.
+        tokens: (B, h * w, token_dim), or None without them.
+        guess: (B, guess_channels, height, width), a first guess of what a denoiser shall predict, or None.
+    """
 
     map: torch.Tensor
-    tokens: torch.Tensor | None
+    tokens: torch.Tensor | None = None
+    guess: torch.Tensor | None = None
 
 
 class FeatureProjector(ModelMixin, ConfigMixin):
@@ -34,6 +41,7 @@ class FeatureProjector(ModelMixin, ConfigMixin):
             shuffle, any other size by bilinear interpolation.
         token_dim: width of the tokens; None leaves them out. Cross-attention knows no order, so 2-D sine-cosine
             positions are added to the tokens.
+        guess_channels: channels of a first guess of the image (in patches); 0 leaves it out.
         normalization: "channel" (x - mean) / sqrt(var + 1e-5) per channel, "log1p" (log(1 + relu(x)) and then the
             same with its own statistics), or "none". The statistics are buffers, saved with the weights.
         encoder_fingerprint: what `TimmFeatureEncoder.fingerprint` returned for the encoder this was trained with;
@@ -50,15 +58,16 @@ class FeatureProjector(ModelMixin, ConfigMixin):
         map_channels: int = 128,
         map_size: tuple[int, int] = (14, 14),
         token_dim: int | None = None,
+        guess_channels: int = 0,
         normalization: str = "channel",
         encoder_fingerprint: list[float] | None = None,
     ):
         super().__init__()
         if normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization is {normalization!r}; choose one of {', '.join(NORMALIZATIONS)}")
-        if hidden_channels % 4:
-            raise ValueError(f"hidden_channels is {hidden_channels}; 2-D sine-cosine positions need a multiple of 4")
-        (height, width), (map_height, map_width) = feature_size, map_size
+        for name, width in (("hidden_channels", hidden_channels), ("token_dim", token_dim or 4)):
+            if width % 4:
+                raise ValueError(f"{name} is {width}; 2-D sine-cosine positions need a multiple of 4")
         self.register_buffer("feature_mean", torch.zeros(feature_channels))
         self.register_buffer("feature_std", torch.ones(feature_channels))
 
@@ -66,11 +75,8 @@ class FeatureProjector(ModelMixin, ConfigMixin):
         self.null_feature = nn.Parameter(torch.zeros(hidden_channels))
         self.blocks = ResidualStack(hidden_channels, num_blocks)
         self.to_tokens = None if token_dim is None else nn.Linear(hidden_channels, token_dim)
-        factor = map_height // height
-        if factor > 1 and (map_height, map_width) == (height * factor, width * factor):
-            self.to_map = ShuffleUpsample(hidden_channels, map_channels, factor)
-        else:
-            self.to_map = nn.Conv2d(hidden_channels, map_channels, kernel_size=1)
+        self.to_map = _head(hidden_channels, map_channels, feature_size, map_size)
+        self.to_guess = _head(hidden_channels, guess_channels, feature_size, map_size) if guess_channels else None
 
     def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Take the per-channel mean and standard deviation (C,) of the training features."""
@@ -107,7 +113,8 @@ class FeatureProjector(ModelMixin, ConfigMixin):
             hidden = torch.where(drop[:, None, None, None], self.null_feature[:, None, None].to(hidden.dtype), hidden)
         hidden = self.blocks(hidden + self.positions(hidden.shape[1]).to(hidden))
         tokens = None if self.to_tokens is None else self.tokens(hidden)
-        return ProjectedFeatures(self.resize(self.to_map(hidden)), tokens)
+        guess = None if self.to_guess is None else self.resize(self.to_guess(hidden))
+        return ProjectedFeatures(self.resize(self.to_map(hidden)), tokens, guess)
 
     def tokens(self, hidden: torch.Tensor) -> torch.Tensor:
         tokens = self.to_tokens(hidden.flatten(2).transpose(1, 2))
@@ -125,3 +132,12 @@ class FeatureProjector(ModelMixin, ConfigMixin):
         if tuple(hidden.shape[2:]) == size:
             return hidden
         return F.interpolate(hidden, size=size, mode="bilinear", align_corners=False)
+
+
+def _head(channels: int, out_channels: int, feature_size: tuple[int, int], map_size: tuple[int, int]) -> nn.Module:
+    """To `map_size` by pixel shuffle where it is a whole multiple of `feature_size`, else for `resize` to finish."""
+    (height, width), (map_height, map_width) = feature_size, map_size
+    factor = map_height // height
+    if factor > 1 and (map_height, map_width) == (height * factor, width * factor):
+        return ShuffleUpsample(channels, out_channels, factor)
+    return nn.Conv2d(channels, out_channels, kernel_size=1)

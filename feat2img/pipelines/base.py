@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 
 from ..data import ImageTransform
@@ -27,8 +28,8 @@ COMPONENTS = {
     "generator": (("feat2img.models.generator", "FeatureGenerator"),),
     "unet": (("diffusers", "UNet2DConditionModel"),),
 }
-# Re-computing features in half precision moves them by under 1 %; another network moves them by more than its size.
-FINGERPRINT_TOLERANCE = 0.05
+# bfloat16 moves features by up to 5 %, float16 by under 1 %; another network, even an untrained twin, by 20 % or more.
+FINGERPRINT_TOLERANCE = 0.1
 
 
 @dataclass
@@ -84,7 +85,13 @@ class Feat2ImgPipeline(DiffusionPipeline):
                 "give a folder that `save_pretrained` wrote, or user/name"
             )
         options = {k: v for k, v in kwargs.items() if k in _HUB_OPTIONS and v is not None}
-        return snapshot_download(pretrained_model_name, allow_patterns=ALLOWED_PATTERNS, **options)
+        try:
+            return snapshot_download(pretrained_model_name, allow_patterns=ALLOWED_PATTERNS, **options)
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            raise ValueError(
+                f"{pretrained_model_name} is no folder here and cannot be had from the Hub ({_first_line(error)}); "
+                "check the name, the network and, for a private repository, the token"
+            ) from error
 
     @property
     def image_size(self) -> int:
@@ -117,6 +124,8 @@ class Feat2ImgPipeline(DiffusionPipeline):
                 raise ValueError(f"images holds {found}; pass PIL images or a tensor (B, 3, S, S) in [-1, 1]")
             transform = ImageTransform(self.image_size, self.resize_size)
             images = torch.stack([transform(image) for image in images])
+        if not images.is_floating_point():
+            raise ValueError(f"images is a tensor of {images.dtype}; pass float pixels in [-1, 1]")
         return self.encoder(images.to(self._execution_device, self.encoder.dtype))
 
     def check_inputs(self, images, features, num_images_per_feature: int, output_type: str, generator) -> None:
@@ -130,8 +139,9 @@ class Feat2ImgPipeline(DiffusionPipeline):
             raise ValueError(f"num_images_per_feature is {num_images_per_feature}; expected a whole number from 1")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type is {output_type!r}; choose 'pil', 'np' or 'pt'")
-        if isinstance(generator, list) and features is not None:
-            expected = features.shape[0] * num_images_per_feature
+        if isinstance(generator, list):
+            given = images if features is None else features
+            expected = (1 if isinstance(given, Image.Image) else len(given)) * num_images_per_feature
             if len(generator) != expected:
                 raise ValueError(f"{len(generator)} generators for {expected} images; pass one generator or one each")
 
@@ -186,7 +196,7 @@ def read_index(folder: Path) -> dict:
 
 def _pipeline_class(cls, index: dict, folder: Path) -> type:
     classes = {subclass.__name__: subclass for subclass in Feat2ImgPipeline.__subclasses__()}
-    name = index.get("_class_name")
+    name = str(index.get("_class_name"))
     if name not in classes:
         raise ValueError(f"{folder} holds a {name}, not a feat2img pipeline ({' or '.join(sorted(classes))})")
     if not issubclass(classes[name], cls):
@@ -199,7 +209,7 @@ def _check_components(index: dict, folder: Path, skip: set[str]) -> None:
         if not isinstance(value, list) or name in skip or value == [None, None]:
             continue
         known = COMPONENTS.get(name)
-        is_scheduler = name == "scheduler" and value[0] == "diffusers" and str(value[1]).endswith("Scheduler")
+        is_scheduler = name == "scheduler" and value[:1] == ["diffusers"] and str(value[-1]).endswith("Scheduler")
         if not is_scheduler and (known is None or tuple(value) not in known):
             raise ValueError(f"{folder / INDEX_NAME} names {value} as {name}, which is no component of feat2img")
         component = folder / name

@@ -22,7 +22,9 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
 
     The denoiser sees an image as patches: `patch_size` p turns (3, S, S) into (3 p p, S / p, S / p) by pixel unshuffle
     and loses nothing. "concat" conditioning joins the projector's spatial map to the noisy patches,
-    "cross_attention" hands its tokens to the attention blocks, "both" does both.
+    "cross_attention" hands its tokens to the attention blocks, "both" does both. Where the projector makes a first
+    guess of the image, the denoiser predicts what the guess lacks (after deblurring by stochastic refinement, Whang et
+    al. 2022, arXiv:2112.02475).
 
     Args:
         encoder: the network that the features come from; None for users who bring features.
@@ -80,7 +82,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
             num_inference_steps: denoising steps, one call of the denoiser each.
             guidance_scale: classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598); 1 is off, more doubles
                 the cost of a step.
-            eta: DDIM's eta (Song et al. 2021, arXiv:2010.02502, eq. 16), for schedulers that know it.
+            eta: DDIM's eta (Song et al. 2021, arXiv:2010.02502, eq. 16), 0 to 1, for schedulers that know it.
             generator: one for the batch, or one per image.
             num_images_per_feature: samples per feature map, next to each other.
             output_type: "pil", "np" or "pt".
@@ -91,6 +93,8 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         self.check_inputs(images, features, num_images_per_feature, output_type, generator)
         if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
             raise ValueError(f"num_inference_steps is {num_inference_steps}; expected a whole number from 1")
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta is {eta}; expected a number from 0 to 1")
         features = self.prepare_features(images, features)
         condition = self.prepare_condition(features, guidance_scale, num_images_per_feature)
 
@@ -119,19 +123,20 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
             return torch.cat([tensor.repeat_interleave(num_images_per_feature, dim=0) for tensor in tensors])
 
         tokens = None if parts[0].tokens is None else join([part.tokens for part in parts])
-        return ProjectedFeatures(join([part.map for part in parts]), tokens)
+        guess = None if parts[0].guess is None else join([part.guess for part in parts])
+        return ProjectedFeatures(join([part.map for part in parts]), tokens, guess)
 
     def prepare_latents(self, batch_size: int, dtype: torch.dtype, generator) -> torch.Tensor:
         side = self.image_size // self.config.patch_size
         shape = (batch_size, 3 * self.config.patch_size**2, side, side)
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"{len(generator)} generators for {batch_size} images; pass one generator or one each")
         latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=dtype)
         return latents * self.scheduler.init_noise_sigma
 
     def prepare_step_options(self, generator, eta: float) -> dict:
         accepted = inspect.signature(self.scheduler.step).parameters
-        return {k: v for k, v in {"generator": generator, "eta": eta}.items() if k in accepted}
+        # Where the noisiest step holds no signal at all, eta 1 leaves sqrt(0), which rounding turns into sqrt(-1e-8).
+        options = {"generator": generator, "eta": min(eta, 1 - 1e-5)}
+        return {name: value for name, value in options.items() if name in accepted}
 
     def predict(self, latents, timestep, condition: ProjectedFeatures, guidance_scale: float) -> torch.Tensor:
         """The denoiser's prediction for noisy patches (B, 3 p p, s, s), guided when `guidance_scale` is not 1."""
@@ -146,6 +151,14 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
 
 def denoise(unet, noisy, timestep, condition: ProjectedFeatures, conditioning: str) -> torch.Tensor:
     """One call of the denoiser, in training and in sampling: (B, 3 p p, s, s) => the same shape."""
+    inputs = [noisy]
     if conditioning != "cross_attention":
-        noisy = torch.cat([noisy, condition.map.to(noisy.dtype)], dim=1)
-    return unet(noisy, timestep, encoder_hidden_states=condition.tokens).sample
+        inputs.append(condition.map)
+    if condition.guess is None:
+        return unet(_join(inputs), timestep, encoder_hidden_states=condition.tokens).sample
+    inputs.append(condition.guess)
+    return condition.guess + unet(_join(inputs), timestep, encoder_hidden_states=condition.tokens).sample
+
+
+def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.to(tensors[0].dtype) for tensor in tensors], dim=1)

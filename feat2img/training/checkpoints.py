@@ -52,7 +52,7 @@ def load_checkpoint(path: Path) -> tuple[int, dict[str, Any], dict]:
             name: _join(structure, load_file(path / f"{name}.safetensors"))
             for name, structure in content["structures"].items()
         }
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"{path} is no complete checkpoint ({error}); resume from an earlier one") from error
     return content["step"], states, content["info"]
 

@@ -1,9 +1,7 @@
 """What a training run is: one frozen dataclass per decoder, the flags of the scripts."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
-
-from ..pipelines.diffusion import CONDITIONINGS
+from typing import Any, Literal, get_args, get_origin
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,17 @@ class TrainingConfig:
             "logging_steps", "validation_steps", "checkpointing_steps", "num_validation_images",
         ):  # fmt: skip
             _require(getattr(self, name) >= 1, self, name, "at least 1")
+        for name in ("dataloader_num_workers", "projector_blocks", "lr_warmup_steps", "adam_weight_decay", "seed"):
+            _require(getattr(self, name) >= 0, self, name, "at least 0")
+        for field in fields(self):
+            choices = _choices(field.type)
+            _require(not choices or getattr(self, field.name) in choices, self, field.name, f"one of {choices}")
         for name in ("max_train_samples", "max_train_steps", "checkpoints_total_limit"):
             _require(getattr(self, name) is None or getattr(self, name) >= 1, self, name, "at least 1")
         _require(self.max_train_minutes is None or self.max_train_minutes > 0, self, "max_train_minutes", "above 0")
         _require(self.learning_rate > 0, self, "learning_rate", "above 0")
+        _require(self.max_grad_norm > 0, self, "max_grad_norm", "above 0")
+        _require(0 <= self.max_skipped_share <= 1, self, "max_skipped_share", "a share in [0, 1]")
         _require(0 <= self.ema_decay < 1, self, "ema_decay", "in [0, 1)")
         _require(self.resize_size >= self.image_size, self, "resize_size", f"at least image_size {self.image_size}")
         if self.feature_cache_dir and (self.random_crop or self.streaming):
@@ -125,6 +130,7 @@ class DiffusionConfig(TrainingConfig):
     num_train_timesteps: int = 1000
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     prediction_type: Literal["sample", "v_prediction"] = "sample"
+    first_guess: bool = True  # the projector guesses the clean image, the denoiser adds what it lacks; needs "sample"
     loss_weighting: Literal["none", "min_snr", "clamped"] = "clamped"
     snr_gamma: float = 5.0
     condition_dropout: float = 0.1  # share of examples that train the null condition, for guidance
@@ -134,7 +140,10 @@ class DiffusionConfig(TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        _require(self.conditioning in CONDITIONINGS, self, "conditioning", " or ".join(CONDITIONINGS))
+        for name in ("num_train_timesteps", "num_inference_steps", "map_channels", "token_dim"):
+            _require(getattr(self, name) >= 1, self, name, "at least 1")
+        _require(self.prediction_type == "sample" or not self.first_guess, self, "prediction_type",
+                 "sample with --first_guess; give --no-first_guess with v_prediction")  # fmt: skip
         _require(0 <= self.condition_dropout < 1, self, "condition_dropout", "a share in [0, 1)")
         levels = len(self.unet_block_out_channels)
         divisor = self.patch_size * 2 ** (levels - 1)
@@ -143,6 +152,12 @@ class DiffusionConfig(TrainingConfig):
                 f"image_size {self.image_size} is no multiple of {divisor} (patch_size {self.patch_size} and {levels} "
                 "levels of the denoiser); change one of them"
             )
+
+
+def _choices(kind: Any) -> tuple:
+    """What a type of the form `Literal[...]` or `Literal[...] | None` allows; () for any other type."""
+    literals = [part for part in (kind, *get_args(kind)) if get_origin(part) is Literal]
+    return (*get_args(literals[0]), *([None] if kind is not literals[0] else [])) if literals else ()
 
 
 def _require(condition: bool, config: TrainingConfig, name: str, expected: str) -> None:

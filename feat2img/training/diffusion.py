@@ -44,7 +44,10 @@ class DiffusionTask(TrainingTask):
         side = config.image_size // config.patch_size
         attends = config.conditioning != "concat"
         projector = self.make_projector(
-            map_channels=config.map_channels, map_size=(side, side), token_dim=config.token_dim if attends else None
+            map_channels=config.map_channels,
+            map_size=(side, side),
+            token_dim=config.token_dim if attends else None,
+            guess_channels=3 * config.patch_size**2 if config.first_guess else 0,
         )
         # what this run never uses would make DistributedDataParallel wait for its gradient
         projector.null_feature.requires_grad_(config.condition_dropout > 0)
@@ -110,9 +113,10 @@ def make_unet(config: DiffusionConfig) -> UNet2DConditionModel:
     levels = len(config.unet_block_out_channels)
     attends = config.conditioning != "concat"
     attention = {level % levels for level in config.cross_attention_levels} if attends else set()
-    return UNet2DConditionModel(
+    map_channels = config.map_channels if config.conditioning != "cross_attention" else 0
+    unet = UNet2DConditionModel(
         sample_size=config.image_size // config.patch_size,
-        in_channels=channels + (config.map_channels if config.conditioning != "cross_attention" else 0),
+        in_channels=channels + map_channels + (channels if config.first_guess else 0),
         out_channels=channels,
         block_out_channels=config.unet_block_out_channels,
         layers_per_block=config.unet_layers_per_block,
@@ -122,6 +126,10 @@ def make_unet(config: DiffusionConfig) -> UNet2DConditionModel:
         cross_attention_dim=config.token_dim,
         attention_head_dim=config.num_attention_heads,  # diffusers' name for the number of heads
     )
+    if config.first_guess:  # start from the guess alone
+        torch.nn.init.zeros_(unet.conv_out.weight)
+        torch.nn.init.zeros_(unet.conv_out.bias)
+    return unet
 
 
 def make_noise_scheduler(config: DiffusionConfig) -> DDPMScheduler:

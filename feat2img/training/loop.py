@@ -76,7 +76,8 @@ class TrainingRun:
         self.tally = SkipTally(config.max_skipped_share)
         self.images_seen = 0
         self.log = TrainingLog(accelerator)
-        self.stop_signal: int | None = None
+        self.stop_signal: int | None = None  # what this process received
+        self.stopped = False  # whether any process received one
         self.examples = self.make_examples()
         self.progress = Progress(self.max_steps(), config.max_train_minutes)
 
@@ -116,17 +117,16 @@ class TrainingRun:
         batches = len(self.examples) // (config.train_batch_size * self.accelerator.num_processes)
         return max(1, config.num_train_epochs * batches // config.gradient_accumulation_steps)
 
-    def loader(self, first_batch: int, dataset: Dataset | None = None):
+    def loader(self, first_batch: int):
         """Batches without end, from the given one on."""
         config, accelerator = self.config, self.accelerator
         if config.streaming:
             return streamed_batches(config, first_batch, accelerator.process_index, accelerator.num_processes)
-        dataset = self.examples if dataset is None else dataset
         batches = EndlessBatches(
-            len(dataset), config.train_batch_size, config.seed,
+            len(self.examples), config.train_batch_size, config.seed,
             accelerator.process_index, accelerator.num_processes, first_batch,
         )  # fmt: skip
-        return endless_loader(dataset, batches, config.dataloader_num_workers)
+        return endless_loader(self.examples, batches, config.dataloader_num_workers)
 
     @torch.no_grad()
     def features_of(self, batch: dict) -> torch.Tensor:
@@ -161,6 +161,8 @@ class TrainingRun:
             )
         for name, state in states.items():
             targets[name].load_state_dict(state)
+        if self.task.ema is not None:
+            self.task.ema.to(self.accelerator.device)
         self.images_seen = info["images_seen"]
         self.progress = Progress(self.progress.max_steps, config.max_train_minutes, step, info["minutes"])
         logger.info(f"resumed from {path}")
@@ -211,11 +213,14 @@ class TrainingRun:
         self.finish()
 
     def over(self) -> bool:
-        """Whether to stop, decided by the main process for all: their clocks differ."""
-        over = torch.tensor([float(self.progress.share >= 1 or self.stop_signal is not None)])
+        """Whether to stop, between optimiser steps, decided for all processes at once: clocks and signals differ."""
+        if not self.accelerator.sync_gradients:
+            return False
+        over = torch.tensor([float(self.progress.share >= 1), float(self.stop_signal is not None)])
         if self.accelerator.num_processes > 1:
             over = self.accelerator.reduce(over.to(self.accelerator.device), reduction="sum")
-        return bool(over.item() > 0)
+        self.stopped = bool(over[1] > 0)
+        return bool((over > 0).any())
 
     def request_stop(self, number: int, frame) -> None:
         self.stop_signal = number
@@ -285,8 +290,8 @@ class TrainingRun:
     def finish(self) -> None:
         """Save; export unless the run was asked to stop."""
         self.save()
-        if self.stop_signal is not None:
-            name = signal.Signals(self.stop_signal).name
+        if self.stopped:
+            name = signal.Signals(self.stop_signal).name if self.stop_signal else "a signal to another process"
             self.say(f"stopped by {name} at step {self.progress.step}; go on with --resume_from_checkpoint latest")
             return
         self.grid.save(self.progress.step)
@@ -297,7 +302,8 @@ class TrainingRun:
     def export(self) -> None:
         """Write the pipeline with the EMA's weights, and `training.json` beside it."""
         config = self.config
-        self.tally.finish()
+        if self.tally.num_seen:
+            self.tally.finish()
         if self.task.ema is not None:
             self.task.ema.copy_to(self.accelerator.unwrap_model(self.task.decoder).parameters())
         pipeline = self.task.pipeline().to("cpu")
@@ -306,7 +312,7 @@ class TrainingRun:
                 torch.nn.Module.to(component, getattr(torch, config.export_dtype))
         pipeline.save_pretrained(self.output_dir)
         summary = {
-            "config": _plain(config),
+            "config": dataclasses.asdict(config),
             "steps": self.progress.step,
             "images_seen": self.images_seen,
             "minutes": round(self.progress.minutes, 2),

@@ -17,14 +17,14 @@ _DEBUG = dict(
 _QUICKSTART = dict(
     encoder="tf_efficientnet_lite0.in1k", encoder_layers=("blocks.4",), feature_cache_dir="feature-cache",
     mixed_precision="bf16", max_train_minutes=60, learning_rate=5e-4, export_dtype="float16", checkpointing_steps=500,
-    validation_steps=500, ema_decay=0.998, projector_blocks=1,
+    validation_steps=500, ema_decay=0.998,
 )  # fmt: skip
 
 # The reference recipe is the defaults: ResNet-101 layer3, 224 px, 50 epochs.
 GAN_PRESETS = {
     "imagenette-resnet101": GANConfig(),
     "imagenette-resnet50": GANConfig(encoder="resnet50.a1_in1k"),
-    "quickstart": GANConfig(**_QUICKSTART),
+    "quickstart": GANConfig(**_QUICKSTART, projector_blocks=1),
     "debug": GANConfig(
         **_DEBUG, block_out_channels=(32, 16), layers_per_block=1, head_channels=8, discriminator_channels=(8, 16),
         discriminator_start=0.0, adversarial_start=0.0,
@@ -35,8 +35,8 @@ DIFFUSION_PRESETS = {
     "imagenette-resnet101": DiffusionConfig(),
     "imagenette-resnet50": DiffusionConfig(encoder="resnet50.a1_in1k"),
     "quickstart": DiffusionConfig(
-        **_QUICKSTART, patch_size=8, conditioning="concat", map_channels=128, unet_block_out_channels=(128, 256),
-        unet_layers_per_block=1, perceptual_weight=0.2, num_inference_steps=8,
+        **_QUICKSTART, projector_blocks=3, patch_size=8, conditioning="concat", map_channels=128,
+        unet_block_out_channels=(128, 256), unet_layers_per_block=1, perceptual_weight=0.2, num_inference_steps=8,
     ),
     "debug": DiffusionConfig(
         **_DEBUG, map_channels=8, token_dim=32, unet_block_out_channels=(32, 64), unet_layers_per_block=1,
