@@ -39,15 +39,20 @@ def _gan(encoder: TimmFeatureEncoder | None = None) -> Feat2ImgGANPipeline:
 
 
 def _diffusion(
-    conditioning: str = "both", prediction_type: str = "v_prediction", encoder: TimmFeatureEncoder | None = None
+    conditioning: str = "both",
+    prediction_type: str = "v_prediction",
+    first_guess: bool = False,
+    encoder: TimmFeatureEncoder | None = None,
 ) -> Feat2ImgDiffusionPipeline:
     encoder = encoder or _encoder()
     torch.manual_seed(0)
     attends = conditioning != "concat"
-    projector = _projector(encoder, map_size=(8, 8), token_dim=16 if attends else None)
+    guess_channels = 48 if first_guess else 0
+    tokens = {"token_dim": 16} if attends else {}
+    projector = _projector(encoder, map_size=(8, 8), guess_channels=guess_channels, **tokens)
     unet = UNet2DConditionModel(
         sample_size=8,
-        in_channels=48 + (8 if conditioning != "cross_attention" else 0),
+        in_channels=48 + (8 if conditioning != "cross_attention" else 0) + guess_channels,
         out_channels=48,
         block_out_channels=(16, 16),
         layers_per_block=1,
@@ -83,7 +88,7 @@ def make_gan():
 
 @pytest.fixture(scope="session")
 def make_diffusion():
-    """`make_diffusion(conditioning="both", prediction_type="v_prediction", encoder=None)`: a diffusion pipeline."""
+    """`make_diffusion(conditioning="both", prediction_type="v_prediction", first_guess=False, encoder=None)`."""
     return _diffusion
 
 

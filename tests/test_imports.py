@@ -55,7 +55,8 @@ def test_the_reader_sees_every_kind_of_import(tmp_path):
     path = tmp_path / "models" / "x.py"
     path.parent.mkdir()
     path.write_text(
-        "import torch, feat2img.cli\nfrom .. import __version__\nfrom ..data import a\nfrom .blocks import b\nfrom . import c\n"
+        "import torch, feat2img.cli\nfrom .. import __version__\nfrom ..data import a\n"
+        "from .blocks import b\nfrom . import c\n"
         "def f():\n    from ..evaluation.metrics import psnr\n    from feat2img.training import train\n"
     )
     expected = {"cli", "data", "models.blocks", "models.c", "evaluation.metrics", "training"}

@@ -21,7 +21,7 @@ class ProjectedFeatures:
     Attributes:
         map: (B, map_channels, height, width) of `map_size`.
         tokens: (B, h * w, token_dim), or None without them.
-        guess: (B, guess_channels, height, width), a first guess of what a denoiser shall predict, or None.
+        guess: (B, guess_channels, height, width), a first guess of the image in patches, or None.
     """
 
     map: torch.Tensor
@@ -97,7 +97,8 @@ class FeatureProjector(ModelMixin, ConfigMixin):
 
         Args:
             features: (B, C, h, w), raw as the encoder gives them.
-            drop: bool (B,); where True the condition is replaced by the learned null condition.
+            drop: bool (B,); where True map and tokens are those of the learned null condition. The guess stays: it
+                is where the denoiser starts from.
 
         Raises:
             ValueError: the features do not have the shape this projector was made for.
@@ -109,11 +110,11 @@ class FeatureProjector(ModelMixin, ConfigMixin):
                 "use the features of the encoder this decoder was trained with (`pipe.encode(images)`)"
             )
         hidden = self.stem(self.normalize(features.to(self.feature_mean.dtype)))
+        hidden = self.blocks(hidden + self.positions(hidden.shape[1]).to(hidden))
+        guess = None if self.to_guess is None else self.resize(self.to_guess(hidden))
         if drop is not None:
             hidden = torch.where(drop[:, None, None, None], self.null_feature[:, None, None].to(hidden.dtype), hidden)
-        hidden = self.blocks(hidden + self.positions(hidden.shape[1]).to(hidden))
         tokens = None if self.to_tokens is None else self.tokens(hidden)
-        guess = None if self.to_guess is None else self.resize(self.to_guess(hidden))
         return ProjectedFeatures(self.resize(self.to_map(hidden)), tokens, guess)
 
     def tokens(self, hidden: torch.Tensor) -> torch.Tensor:

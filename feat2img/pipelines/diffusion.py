@@ -23,8 +23,8 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
     The denoiser sees an image as patches: `patch_size` p turns (3, S, S) into (3 p p, S / p, S / p) by pixel unshuffle
     and loses nothing. "concat" conditioning joins the projector's spatial map to the noisy patches,
     "cross_attention" hands its tokens to the attention blocks, "both" does both. Where the projector makes a first
-    guess of the image, the denoiser predicts what the guess lacks (after deblurring by stochastic refinement, Whang et
-    al. 2022, arXiv:2112.02475).
+    guess of the image, diffusion runs on what the guess lacks: image = guess + residual_scale * residual (after
+    deblurring by stochastic refinement, Whang et al. 2022, arXiv:2112.02475).
 
     Args:
         encoder: the network that the features come from; None for users who bring features.
@@ -34,6 +34,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         image_size, resize_size: centre crop and short side in pixels for `images=...`.
         patch_size: p above.
         conditioning: "cross_attention", "concat" or "both".
+        residual_scale: pixels per unit of the residual; brings it to about the variance of an image.
     """
 
     kind = "diffusion"
@@ -50,6 +51,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         resize_size: int = 256,
         patch_size: int = 4,
         conditioning: str = "both",
+        residual_scale: float = 0.25,
     ):
         super().__init__()
         if conditioning not in CONDITIONINGS:
@@ -57,7 +59,11 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         self.check_encoder(encoder, projector)
         self.register_modules(encoder=encoder, projector=projector, unet=unet, scheduler=scheduler)
         self.register_to_config(
-            image_size=image_size, resize_size=resize_size, patch_size=patch_size, conditioning=conditioning
+            image_size=image_size,
+            resize_size=resize_size,
+            patch_size=patch_size,
+            conditioning=conditioning,
+            residual_scale=residual_scale,
         )
 
     @torch.no_grad()
@@ -110,6 +116,8 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
                     returned = callback_on_step_end(self, index, timestep, {"latents": latents})
                     latents = (returned or {}).get("latents", latents)
                 progress.update()
+        if condition.guess is not None:
+            latents = condition.guess[: len(latents)] + self.config.residual_scale * latents
         return self.output(F.pixel_shuffle(latents, self.config.patch_size), output_type, return_dict)
 
     def prepare_condition(self, features, guidance_scale: float, num_images_per_feature: int) -> ProjectedFeatures:
@@ -154,11 +162,7 @@ def denoise(unet, noisy, timestep, condition: ProjectedFeatures, conditioning: s
     inputs = [noisy]
     if conditioning != "cross_attention":
         inputs.append(condition.map)
-    if condition.guess is None:
-        return unet(_join(inputs), timestep, encoder_hidden_states=condition.tokens).sample
-    inputs.append(condition.guess)
-    return condition.guess + unet(_join(inputs), timestep, encoder_hidden_states=condition.tokens).sample
-
-
-def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensor.to(tensors[0].dtype) for tensor in tensors], dim=1)
+    if condition.guess is not None:
+        inputs.append(condition.guess)
+    joined = torch.cat([tensor.to(noisy.dtype) for tensor in inputs], dim=1)
+    return unet(joined, timestep, encoder_hidden_states=condition.tokens).sample

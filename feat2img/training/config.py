@@ -100,10 +100,10 @@ class GANConfig(TrainingConfig):
     layers_per_block: int = 2
     head_channels: int = 16
     discriminator_channels: tuple[int, ...] = (64, 128, 256)
-    discriminator_learning_rate: float = 2e-4
+    discriminator_learning_rate: float = 4e-4  # ahead of the generator, which otherwise outruns its judge
     pixel_weight: float = 1.0  # L1
     perceptual_weight: float = 1.0  # relative L1 of the encoder's shallower layers
-    adversarial_weight: float = 0.1
+    adversarial_weight: float = 0.02
     discriminator_start: float = 0.4  # share of the run after which the discriminator learns
     adversarial_start: float = 0.5  # share of the run after which the generator hears it
 
@@ -130,7 +130,9 @@ class DiffusionConfig(TrainingConfig):
     num_train_timesteps: int = 1000
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     prediction_type: Literal["sample", "v_prediction"] = "sample"
-    first_guess: bool = True  # the projector guesses the clean image, the denoiser adds what it lacks; needs "sample"
+    first_guess: bool = True  # the projector guesses the image, diffusion runs on what the guess lacks
+    guess_weight: float = 5.0  # mean squared error of the first guess
+    residual_scale: float = 0.25  # pixels per unit of what diffusion runs on
     loss_weighting: Literal["none", "min_snr", "clamped"] = "clamped"
     snr_gamma: float = 5.0
     condition_dropout: float = 0.1  # share of examples that train the null condition, for guidance
@@ -142,8 +144,7 @@ class DiffusionConfig(TrainingConfig):
         super().__post_init__()
         for name in ("num_train_timesteps", "num_inference_steps", "map_channels", "token_dim"):
             _require(getattr(self, name) >= 1, self, name, "at least 1")
-        _require(self.prediction_type == "sample" or not self.first_guess, self, "prediction_type",
-                 "sample with --first_guess; give --no-first_guess with v_prediction")  # fmt: skip
+        _require(self.residual_scale > 0, self, "residual_scale", "above 0")
         _require(0 <= self.condition_dropout < 1, self, "condition_dropout", "a share in [0, 1)")
         levels = len(self.unet_block_out_channels)
         divisor = self.patch_size * 2 ** (levels - 1)

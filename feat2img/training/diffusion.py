@@ -1,5 +1,7 @@
 """The diffusion decoder's models and training step."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -18,20 +20,41 @@ from .perceptual import EncoderPerceptualLoss
 from .task import TrainingTask
 
 
-class DiffusionDecoder(nn.Module):
-    """Projector and denoiser as one module.
+class DenoisingOutput(NamedTuple):
+    """One training forward pass; all tensors are patches (B, 3 p p, s, s), float32.
 
-    noisy patches (B, 3 p p, s, s), timesteps (B,), features (B, C, h, w), drop (B,) => prediction (B, 3 p p, s, s).
+    Attributes:
+        prediction: of the denoiser, in the scheduler's `prediction_type`.
+        signal: what diffusion ran on: the clean image, or what the first guess lacks of it, scaled.
+        noisy: the signal with noise.
+        guess: the projector's first guess of the clean image, or None.
     """
 
-    def __init__(self, projector: FeatureProjector, unet: UNet2DConditionModel, conditioning: str):
+    prediction: torch.Tensor
+    signal: torch.Tensor
+    noisy: torch.Tensor
+    guess: torch.Tensor | None
+
+
+class DiffusionDecoder(nn.Module):
+    """Projector and denoiser as one module, with the noise between them."""
+
+    def __init__(self, projector: FeatureProjector, unet: UNet2DConditionModel, scheduler, config: DiffusionConfig):
         super().__init__()
         self.projector = projector
         self.unet = unet
-        self.conditioning = conditioning
+        self.scheduler = scheduler
+        self.conditioning = config.conditioning
+        self.residual_scale = config.residual_scale
 
-    def forward(self, noisy, timesteps, features, drop=None):
-        return denoise(self.unet, noisy, timesteps, self.projector(features, drop), self.conditioning)
+    def forward(self, clean, gaussian, timesteps, features, drop=None) -> DenoisingOutput:
+        """Clean patches and Gaussian noise (B, 3 p p, s, s), timesteps (B,), features (B, C, h, w), drop (B,)."""
+        condition = self.projector(features, drop)
+        guess = None if condition.guess is None else condition.guess.float()
+        signal = clean if guess is None else (clean - guess.detach()) / self.residual_scale
+        noisy = self.scheduler.add_noise(signal, gaussian, timesteps)
+        prediction = denoise(self.unet, noisy, timesteps, condition, self.conditioning).float()
+        return DenoisingOutput(prediction, signal, noisy, guess)
 
 
 class DiffusionTask(TrainingTask):
@@ -55,8 +78,8 @@ class DiffusionTask(TrainingTask):
         unet = make_unet(config)
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
-        self.decoder = DiffusionDecoder(projector, unet, config.conditioning)
         self.scheduler = make_noise_scheduler(config)
+        self.decoder = DiffusionDecoder(projector, unet, self.scheduler, config)
         self.perceptual = EncoderPerceptualLoss(encoder, config.perceptual_layers)
         self.sampling_options = {"num_inference_steps": config.num_inference_steps}
 
@@ -66,28 +89,32 @@ class DiffusionTask(TrainingTask):
         gaussian = noise.normal(clean.shape[1:])
         timesteps = noise.integers(config.num_train_timesteps)
         drop = noise.uniform() < config.condition_dropout
-        noisy = self.scheduler.add_noise(clean, gaussian, timesteps)
         with self.accelerator.autocast():
-            prediction = self.decoder(noisy, timesteps, features, drop if config.condition_dropout else None).float()
+            output = self.decoder(clean, gaussian, timesteps, features, drop if config.condition_dropout else None)
 
         is_v = config.prediction_type == "v_prediction"
-        target = self.scheduler.get_velocity(clean, gaussian, timesteps) if is_v else clean
+        target = self.scheduler.get_velocity(output.signal, gaussian, timesteps) if is_v else output.signal
         weight = snr_weight(
             compute_snr(self.scheduler, timesteps), config.prediction_type, config.loss_weighting, config.snr_gamma
         )
-        error = (prediction - target).square().mean(dim=(1, 2, 3))
+        error = (output.prediction - target).square().mean(dim=(1, 2, 3))
         logs = {"denoising_loss": (weight * error).mean(), "error": error.mean()}
         loss = logs["denoising_loss"]
+        if output.guess is not None:
+            logs["guess_loss"] = F.mse_loss(output.guess, clean)
+            loss = loss + config.guess_weight * logs["guess_loss"]
         if config.perceptual_weight:
-            logs["perceptual_loss"] = self.perceptual_term(prediction, noisy, timesteps, pixels, ~drop)
+            logs["perceptual_loss"] = self.perceptual_term(output, timesteps, pixels, ~drop)
             loss = loss + config.perceptual_weight * logs["perceptual_loss"]
         self.update(loss, self.decoder, self.optimizer)
         return {"loss": loss.detach(), **{name: value.detach() for name, value in logs.items()}}
 
-    def perceptual_term(self, prediction, noisy, timesteps, pixels, conditioned) -> torch.Tensor:
+    def perceptual_term(self, output: DenoisingOutput, timesteps, pixels, conditioned) -> torch.Tensor:
         """Perceptual distance of the implied clean image, where the condition is there and the noise low enough."""
         alphas = self.scheduler.alphas_cumprod.to(pixels.device)[timesteps]
-        patches = clean_image(prediction, noisy, alphas, self.config.prediction_type)
+        patches = clean_image(output.prediction, output.noisy, alphas, self.config.prediction_type)
+        if output.guess is not None:
+            patches = output.guess + self.config.residual_scale * patches
         with self.accelerator.autocast():
             distance = self.perceptual(F.pixel_shuffle(patches, self.config.patch_size), pixels)
         counts = conditioned & (timesteps < self.config.perceptual_max_timestep)
@@ -99,12 +126,18 @@ class DiffusionTask(TrainingTask):
             self.encoder,
             decoder.projector,
             decoder.unet,
-            DDIMScheduler.from_config(self.scheduler.config, clip_sample=True, timestep_spacing="trailing"),
+            self.sampler(),
             config.image_size,
             config.resize_size,
             config.patch_size,
             config.conditioning,
+            config.residual_scale,
         )
+
+    def sampler(self) -> DDIMScheduler:
+        """DDIM on the training's noise schedule; clips what it predicts at the largest signal there can be."""
+        largest = 1 / self.config.residual_scale if self.config.first_guess else 1.0
+        return DDIMScheduler.from_config(self.scheduler.config, clip_sample=True, clip_sample_range=largest)
 
 
 def make_unet(config: DiffusionConfig) -> UNet2DConditionModel:

@@ -24,7 +24,7 @@ _QUICKSTART = dict(
 GAN_PRESETS = {
     "imagenette-resnet101": GANConfig(),
     "imagenette-resnet50": GANConfig(encoder="resnet50.a1_in1k"),
-    "quickstart": GANConfig(**_QUICKSTART, projector_blocks=1),
+    "quickstart": GANConfig(**_QUICKSTART, projector_blocks=1, discriminator_learning_rate=1e-3),
     "debug": GANConfig(
         **_DEBUG, block_out_channels=(32, 16), layers_per_block=1, head_channels=8, discriminator_channels=(8, 16),
         discriminator_start=0.0, adversarial_start=0.0,

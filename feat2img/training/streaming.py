@@ -14,7 +14,8 @@ SHUFFLE_BUFFER = 1000
 def streamed_batches(config: TrainingConfig, first_batch: int, rank: int = 0, world_size: int = 1) -> Iterator[dict]:
     """Batches without end for one process.
 
-    Each epoch has another order of a shuffle buffer; with `max_train_samples` all have the same. Going on at `first_batch` reads and drops what comes before it.
+    Each epoch has another order of a shuffle buffer; with `max_train_samples` all have the same. Going on at
+    `first_batch` reads and drops what comes before it.
     """
     photos = load_photos(
         config.dataset_name,

@@ -6,8 +6,8 @@ from feat2img.models import FeatureGenerator
 
 def make_generator(**options):
     torch.manual_seed(0)
-    options = {"in_channels": 8, "map_size": (4, 4), "block_out_channels": (12, 8, 4), "layers_per_block": 1, **options}
-    return FeatureGenerator(head_channels=4, **options).eval()
+    options = {"map_size": (4, 4), "block_out_channels": (12, 8, 4), "layers_per_block": 1, **options}
+    return FeatureGenerator(in_channels=8, head_channels=4, **options).eval()
 
 
 @pytest.mark.parametrize(

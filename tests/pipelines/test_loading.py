@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from safetensors.torch import load_file
 
 from feat2img.pipelines import Feat2ImgDiffusionPipeline, Feat2ImgGANPipeline, Feat2ImgPipeline
 
@@ -74,6 +75,7 @@ INDEX = {
         "resize_size": 32,
         "patch_size": 4,
         "conditioning": "both",
+        "residual_scale": 0.25,
     },
 }
 
@@ -273,6 +275,7 @@ class Planted:
 def test_a_pickle_is_never_opened(save, tmp_path, beside):
     folder = save("gan")
     weights = folder / "projector" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
     planted = weights.with_suffix(".bin")
     planted.write_bytes(pickle.dumps({"stem.weight": Planted(tmp_path / "opened")}))
     if beside:
@@ -282,6 +285,10 @@ def test_a_pickle_is_never_opened(save, tmp_path, beside):
         assert_refused(folder, "lacks projector/diffusion_pytorch_model.safetensors")
         weights.with_name("other.safetensors").write_bytes(b"")
         assert_refused(folder, "damaged")
+        trap = planted.read_bytes()
+        torch.save(state, planted)  # not even one that torch would load
+        assert_refused(folder, "damaged")
+        planted.write_bytes(trap)
     assert not (tmp_path / "opened").exists()
     pickle.loads(planted.read_bytes())
     assert (tmp_path / "opened").exists()  # the trap works
