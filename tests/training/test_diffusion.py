@@ -1,0 +1,213 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import DDIMScheduler
+
+from feat2img.pipelines.diffusion import denoise
+from feat2img.training.diffusion import DenoisingOutput, DiffusionTask
+from feat2img.training.examples import ExampleNoise
+from feat2img.training.perceptual import EncoderPerceptualLoss
+
+CONDITIONINGS = ["cross_attention", "concat", "both"]
+PREDICTIONS = [("sample", True), ("sample", False), ("v_prediction", True), ("v_prediction", False)]
+COARSE = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+PIXELS = F.interpolate(COARSE, (32, 32), mode="bilinear")
+
+
+def noise(batch=0):
+    return ExampleNoise(0, batch, 0, len(PIXELS), torch.device("cpu"))
+
+
+@pytest.fixture
+def make_task(make_config, make_encoder):
+    def make(gradient_accumulation_steps=1, **changes):
+        encoder = make_encoder()
+        accelerator = Accelerator(gradient_accumulation_steps=gradient_accumulation_steps)
+        task = DiffusionTask(make_config("diffusion", **changes), encoder, accelerator)
+        task.prepare()
+        task.set_statistics([encoder(PIXELS)])
+        return task
+
+    return make
+
+
+def step(task, batch=0, progress=0.0):
+    return task.step(PIXELS, task.encoder(PIXELS), noise(batch), progress)
+
+
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize("condition_dropout, first_guess", [(0.0, False), (0.5, False), (0.5, True)])
+def test_gradients_reach_every_trainable_weight(make_task, conditioning, condition_dropout, first_guess):
+    """A trainable weight without a gradient would make DistributedDataParallel wait for it."""
+    task = make_task(2, conditioning=conditioning, condition_dropout=condition_dropout, first_guess=first_guess)
+    with task.accelerator.accumulate(task.decoder):
+        logs = step(task)
+    gradients = {name: value.grad for name, value in task.decoder.named_parameters() if value.requires_grad}
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+    assert torch.isfinite(logs["loss"]) and set(logs) == {
+        "loss",
+        "denoising_loss",
+        "error",
+        *(["guess_loss"] if first_guess else []),
+    }
+    for part in ("projector.stem.", "projector.blocks.", "unet."):
+        assert sum(value.abs().sum() for name, value in gradients.items() if name.startswith(part)) > 0
+    assert ("projector.null_feature" in gradients) == (condition_dropout > 0)
+
+
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize("first_guess", [False, True])
+def test_each_conditioning_builds_what_it_needs(make_task, conditioning, first_guess):
+    task = make_task(conditioning=conditioning, first_guess=first_guess)
+    projector, unet = task.decoder.projector, task.decoder.unet
+    map_and_guess = (0 if conditioning == "cross_attention" else 8) + (48 if first_guess else 0)
+    assert unet.config.in_channels == 48 + map_and_guess
+    assert (projector.to_guess is not None) == first_guess
+    assert (projector.to_tokens is None) == (conditioning == "concat")
+    attends = any("attn2" in name for name, _ in unet.named_modules())
+    assert attends == (conditioning != "concat")
+
+
+@pytest.mark.parametrize("prediction_type, first_guess", PREDICTIONS)
+def test_the_loss_by_hand(make_task, prediction_type, first_guess):
+    options = {"prediction_type": prediction_type, "first_guess": first_guess}
+    task = make_task(loss_weighting="min_snr", condition_dropout=0.5, **options)
+    same = noise()
+    gaussian, timesteps, uniform = same.normal((48, 8, 8)), same.integers(1000), same.uniform()
+    drop = uniform < 0.5
+    assert drop.any() and not drop.all()
+    # linear betas rescaled to no signal at the end (Lin et al. 2023, algorithm 1)
+    roots = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).sqrt()
+    roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+    signal = roots[timesteps][:, None, None, None]
+    sigma = (1 - signal**2).sqrt()
+    clean = F.pixel_unshuffle(PIXELS, 4)
+    with torch.no_grad():
+        condition = task.decoder.projector(task.encoder(PIXELS), drop)
+        diffused = (clean - condition.guess) / 0.25 if first_guess else clean
+        noisy = signal * diffused + sigma * gaussian
+        prediction = denoise(task.decoder.unet, noisy, timesteps, condition, task.config.conditioning)
+    is_v = prediction_type == "v_prediction"
+    target = signal * gaussian - sigma * diffused if is_v else diffused
+    snr = (signal / sigma).flatten() ** 2
+    weight = snr.clamp(max=5) / (snr + 1 if is_v else 1)
+    error = (prediction - target).square().mean(dim=(1, 2, 3))
+    guess_loss = (condition.guess - clean).square().mean() if first_guess else 0
+    logs = step(task)
+    torch.testing.assert_close(logs["loss"], (weight * error).mean() + 5 * guess_loss, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(logs["error"], error.mean(), rtol=1e-3, atol=1e-5)
+
+
+def test_one_step_changes_all_trainable_weights_and_no_others(make_task):
+    task = make_task(conditioning="cross_attention", condition_dropout=0.5)
+    before = {name: value.detach().clone() for name, value in task.decoder.named_parameters()}
+    encoder = task.encoder.weights_hash()
+    for batch in range(2):  # the denoiser's last layer starts at zero and lets no gradient through
+        step(task, batch)
+    for name, value in task.decoder.named_parameters():
+        assert torch.isfinite(value).all()
+        assert torch.equal(value, before[name]) != value.requires_grad, name
+    assert task.encoder.weights_hash() == encoder
+
+
+def test_training_starts_from_the_first_guess_alone(make_task):
+    task = make_task(first_guess=True)
+    pipe = task.pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    guess = task.decoder.projector(task.encoder(PIXELS)).guess
+    expected = (F.pixel_shuffle(guess, task.config.patch_size) + 1) / 2
+    images = pipe(images=PIXELS, num_inference_steps=3, output_type="pt").images
+    torch.testing.assert_close(images, expected.clamp(0, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_step_depends_on_its_noise_alone(make_task):
+    torch.manual_seed(1)
+    first, second = make_task(), make_task()
+    second.decoder.load_state_dict(first.decoder.state_dict())
+    torch.manual_seed(2)
+    logs = step(first)
+    torch.manual_seed(3)
+    assert torch.equal(step(second)["loss"], logs["loss"])
+    assert not torch.equal(step(second, batch=1)["loss"], logs["loss"])
+
+
+def test_training_lowers_the_error(make_task):
+    task = make_task(learning_rate=1e-3, max_grad_norm=100.0)
+    errors = [step(task)["error"].item() for _ in range(20)]
+    assert errors[-1] < 0.8 * errors[0]
+
+
+def test_ema_moves_towards_the_weights(make_task):
+    task = make_task(learning_rate=1e-2, condition_dropout=0.5)
+    start = [value.clone() for value in task.ema.shadow_params]
+    for batch in range(3):
+        step(task, batch)
+        task.update_ema()
+    moved = [not torch.equal(one, other) for one, other in zip(start, task.ema.shadow_params, strict=True)]
+    behind = [
+        not torch.equal(shadow, value)
+        for shadow, value in zip(task.ema.shadow_params, task.decoder.parameters(), strict=True)
+    ]
+    expected = [value.requires_grad for value in task.decoder.parameters()]
+    assert moved == behind == expected
+
+
+@pytest.mark.parametrize("prediction_type, first_guess", PREDICTIONS)
+def test_the_perceptual_term_counts_conditioned_examples_at_low_noise(make_task, prediction_type, first_guess):
+    options = {"prediction_type": prediction_type, "first_guess": first_guess}
+    task = make_task(perceptual_weight=1.0, perceptual_max_timestep=300, **options)
+    clean = F.pixel_unshuffle(PIXELS, 4)
+    timesteps = torch.tensor([299, 300, 10, 10])
+    conditioned = torch.tensor([True, True, False, True])
+    gaussian = torch.randn_like(clean)
+    guess = clean + 0.3 * torch.randn_like(clean) if first_guess else None
+    diffused = (clean - guess) / 0.25 if first_guess else clean
+    noisy = task.scheduler.add_noise(diffused, gaussian, timesteps)
+    predicted = diffused + 0.2 * torch.randn_like(clean)
+    prediction = predicted
+    if prediction_type == "v_prediction":  # the v that implies the predicted signal: (root * noisy - it) / sigma
+        root = task.scheduler.alphas_cumprod[timesteps].sqrt()[:, None, None, None]
+        prediction = (root * noisy - predicted) / (1 - root**2).sqrt()
+    output = DenoisingOutput(prediction, diffused, noisy, guess)
+    term = task.perceptual_term(output, timesteps, PIXELS, conditioned)
+    image = guess + 0.25 * predicted if first_guess else predicted
+    distances = EncoderPerceptualLoss(task.encoder)(F.pixel_shuffle(image, 4), PIXELS)
+    torch.testing.assert_close(term, (distances[0] + distances[3]) / 4, rtol=1e-3, atol=1e-4)
+
+
+def test_the_perceptual_term_joins_the_loss(make_task):
+    task = make_task(perceptual_weight=0.5, perceptual_max_timestep=1000)
+    logs = step(task)
+    assert logs["perceptual_loss"] > 0
+    parts = logs["denoising_loss"] + 5 * logs["guess_loss"] + 0.5 * logs["perceptual_loss"]
+    torch.testing.assert_close(logs["loss"], parts)
+
+
+def test_the_pipeline_samples_with_the_current_weights(make_task):
+    task = make_task(conditioning="concat", prediction_type="v_prediction", first_guess=False)
+    pipe = task.pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    assert isinstance(pipe.scheduler, DDIMScheduler)
+    assert pipe.scheduler.config.prediction_type == "v_prediction" and pipe.scheduler.alphas_cumprod[-1] == 0
+
+    def sample():
+        generator = torch.Generator().manual_seed(0)
+        return pipe(images=PIXELS, generator=generator, output_type="pt", **task.sampling_options).images
+
+    images = sample()
+    assert images.shape == (4, 3, 32, 32) and torch.isfinite(images).all()
+    assert pipe.unet is task.decoder.unet
+    step(task)
+    assert not torch.equal(sample(), images)
+
+
+def test_gradient_checkpointing_changes_no_number(make_task):
+    torch.manual_seed(1)
+    plain = make_task(conditioning="concat")
+    saving = make_task(conditioning="concat", gradient_checkpointing=True)
+    saving.decoder.load_state_dict(plain.decoder.state_dict())
+    assert torch.equal(step(plain)["loss"], step(saving)["loss"])
+    for one, other in zip(plain.decoder.parameters(), saving.decoder.parameters(), strict=True):
+        torch.testing.assert_close(one, other)

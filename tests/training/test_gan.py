@@ -1,0 +1,170 @@
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn.functional import l1_loss
+
+from feat2img.data import pixels_to_uint8, uint8_to_pixels
+from feat2img.training.examples import ExampleNoise
+from feat2img.training.gan import GANTask
+from feat2img.training.perceptual import EncoderPerceptualLoss
+
+COARSE = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+PIXELS = torch.nn.functional.interpolate(COARSE, (32, 32), mode="bilinear")
+NOISE = ExampleNoise(0, 0, 0, 2, torch.device("cpu"))
+
+
+@pytest.fixture
+def make_task(make_config, make_encoder):
+    def make(gradient_accumulation_steps=1, **changes):
+        encoder = make_encoder()
+        accelerator = Accelerator(gradient_accumulation_steps=gradient_accumulation_steps)
+        task = GANTask(make_config("gan", **changes), encoder, accelerator)
+        task.prepare()
+        task.set_statistics([encoder(PIXELS)])
+        return task
+
+    return make
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(module, before):
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def trainable(module):
+    return {name for name, value in module.named_parameters() if value.requires_grad}
+
+
+def test_generator_step_changes_the_generator_alone(make_task):
+    task = make_task()
+    decoder, discriminator = weights(task.decoder), weights(task.discriminator)
+    encoder = task.encoder.weights_hash()
+    logs = task.generator_step(PIXELS, task.decoder(task.encoder(PIXELS)), adversarial=True)
+    assert changed(task.decoder, decoder) == trainable(task.decoder)
+    assert changed(task.discriminator, discriminator) == set()  # its power iteration's vectors too
+    assert task.encoder.weights_hash() == encoder
+    assert task.discriminator.training and all(weight.requires_grad for weight in task.discriminator.parameters())
+    assert all(weight.grad is None for weight in task.discriminator.parameters())
+    assert set(logs) == {"g_loss", "pixel_loss", "perceptual_loss", "adversarial_loss"}
+
+
+def test_discriminator_step_changes_the_discriminator_alone(make_task):
+    task = make_task()
+    decoder, discriminator = weights(task.decoder), weights(task.discriminator)
+    logs = task.discriminator_step(PIXELS, task.decoder(task.encoder(PIXELS)).detach())
+    assert changed(task.decoder, decoder) == set()
+    assert changed(task.discriminator, discriminator) >= trainable(task.discriminator)
+    assert set(logs) == {"d_loss", "d_accuracy_real", "d_accuracy_fake", "d_accuracy"}
+
+
+def test_the_generators_loss_by_hand(make_task):
+    task = make_task(pixel_weight=2.0, perceptual_weight=0.5, adversarial_weight=0.25)
+    generated = task.decoder(task.encoder(PIXELS))
+    with torch.no_grad():
+        pixel = l1_loss(generated, PIXELS)
+        perceptual = EncoderPerceptualLoss(task.encoder)(generated, PIXELS).mean()
+        adversarial = -task.discriminator.eval()(generated).mean()
+        task.discriminator.train()
+    logs = task.generator_step(PIXELS, generated, adversarial=True)
+    torch.testing.assert_close(logs["pixel_loss"], pixel)
+    torch.testing.assert_close(logs["perceptual_loss"], perceptual)
+    torch.testing.assert_close(logs["adversarial_loss"], adversarial)
+    torch.testing.assert_close(logs["g_loss"], 2 * pixel + 0.5 * perceptual + 0.25 * adversarial)
+
+
+def test_the_discriminator_sees_generated_images_as_eight_bit(make_task):
+    """It must not tell them apart by the fractions that photos, being 8 bit, do not have."""
+    task = make_task()
+    seen = []
+    task.discriminator.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
+    task.discriminator_step(PIXELS, torch.rand(2, 3, 32, 32) * 3 - 1.5)
+    fake = seen[0][2:]
+    assert torch.equal(seen[0][:2], PIXELS)
+    assert torch.equal(fake, uint8_to_pixels(pixels_to_uint8(fake))) and fake.abs().max() <= 1
+
+
+def test_gradients_are_finite_and_reach_every_weight(make_task):
+    task = make_task(gradient_accumulation_steps=2)  # after the first half of a batch the gradients still lie there
+    with task.accelerator.accumulate(*task.wrapped_models()):
+        task.step(PIXELS, task.encoder(PIXELS), NOISE, progress=0.5)
+    for module in (task.decoder, task.discriminator):
+        gradients = {name: value.grad for name, value in module.named_parameters() if value.requires_grad}
+        assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients.values())
+        zero = {name for name, gradient in gradients.items() if gradient.abs().sum() == 0}
+        # while no logit has left the hinge, real and generated images pull the last bias equally
+        assert zero <= {"layers.6.bias"}
+
+
+def test_parts_begin_at_their_share_of_the_run(make_task):
+    task = make_task(discriminator_start=0.4, adversarial_start=0.6)
+    features = task.encoder(PIXELS)
+    before = weights(task.discriminator)
+    assert set(task.step(PIXELS, features, NOISE, 0.39)) == {"g_loss", "pixel_loss", "perceptual_loss"}
+    assert changed(task.discriminator, before) == set()
+    logs = task.step(PIXELS, features, NOISE, 0.4)
+    assert "d_loss" in logs and "adversarial_loss" not in logs
+    logs = task.step(PIXELS, features, NOISE, 0.6)
+    assert "d_loss" in logs and "adversarial_loss" in logs
+
+
+def test_parts_without_weight_are_left_out(make_task):
+    task = make_task(perceptual_weight=0.0, adversarial_weight=0.0)
+    logs = task.generator_step(PIXELS, task.decoder(task.encoder(PIXELS)), adversarial=True)
+    assert set(logs) == {"g_loss", "pixel_loss"} and logs["g_loss"] == logs["pixel_loss"]
+
+
+def test_training_brings_the_image_nearer(make_task):
+    task = make_task(learning_rate=3e-3, adversarial_weight=0.01)
+    features = task.encoder(PIXELS)
+    losses = [task.step(PIXELS, features, NOISE, 0.5)["pixel_loss"].item() for _ in range(30)]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_ema_follows_the_weights(make_task):
+    task = make_task(learning_rate=1e-2)
+    features = task.encoder(PIXELS)
+    history = []
+    for _ in range(3):
+        task.step(PIXELS, features, NOISE, 0.5)
+        task.update_ema()
+        history.append([parameter.detach().clone() for parameter in task.decoder.parameters()])
+    # decay min(0.999, (1 + n) / (10 + n)) at the n-th update, 0 at the first
+    for shadow, first, second, third in zip(task.ema.shadow_params, *history, strict=True):
+        expected = first
+        for decay, new in ((2 / 11, second), (3 / 12, third)):
+            expected = decay * expected + (1 - decay) * new
+        torch.testing.assert_close(shadow, expected)
+
+
+def test_without_ema(make_task):
+    task = make_task(use_ema=False)
+    task.update_ema()
+    assert task.ema is None
+
+
+def test_the_pipeline_holds_the_current_weights(make_task):
+    task = make_task()
+    images = task.pipeline()(images=PIXELS, output_type="pt").images
+    with torch.no_grad():
+        expected = (task.decoder(task.encoder(PIXELS)) + 1) / 2
+    torch.testing.assert_close(images, expected.clamp(0, 1))
+    task.step(PIXELS, task.encoder(PIXELS), NOISE, 0.5)
+    assert not torch.equal(task.pipeline()(images=PIXELS, output_type="pt").images, images)
+
+
+@pytest.mark.parametrize("normalization", ["channel", "log1p", "none"])
+def test_statistics_are_those_of_the_normalised_features(make_task, normalization):
+    task = make_task(feature_normalization=normalization)
+    features = torch.randn(6, 48, 4, 4) * 2 + 1
+    task.set_statistics([features[:2], features[2:]])
+    seen = torch.log1p(features.relu()) if normalization == "log1p" else features
+    projector = task.decoder.projector
+    torch.testing.assert_close(projector.feature_mean, seen.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(projector.feature_std, seen.std(dim=(0, 2, 3), correction=0), rtol=1e-2, atol=1e-2)
+    if normalization != "none":
+        normalized = projector.normalize(features)
+        torch.testing.assert_close(normalized.mean(dim=(0, 2, 3)), torch.zeros(48), atol=1e-4, rtol=0)
+        torch.testing.assert_close(normalized.std(dim=(0, 2, 3)), torch.ones(48), atol=2e-2, rtol=0)
