@@ -1,7 +1,7 @@
 """Train the diffusion decoder.
 
 accelerate launch examples/train_diffusion.py --output_dir feat2img-diffusion
-accelerate launch examples/train_diffusion.py --preset debug --dataset_name photos/ --output_dir out/debug-diffusion
+accelerate launch examples/train_diffusion.py --dataset_name photos/ --validation_split None --output_dir my-diffusion
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Train the adversarial decoder.
 
 accelerate launch examples/train_gan.py --output_dir feat2img-gan
-accelerate launch examples/train_gan.py --preset debug --dataset_name photos/ --output_dir out/debug-gan
+accelerate launch examples/train_gan.py --dataset_name photos/ --validation_split None --output_dir my-gan
 """
 
 import sys

@@ -136,8 +136,8 @@ class DiffusionConfig(TrainingConfig):
     loss_weighting: Literal["none", "min_snr", "clamped"] = "clamped"
     snr_gamma: float = 5.0
     condition_dropout: float = 0.1  # share of examples that train the null condition, for guidance
-    perceptual_weight: float = 0.0
-    perceptual_max_timestep: int = 1000  # the perceptual term counts below this timestep, that is at lower noise
+    perceptual_weight: float = 0.0  # of the first guess, or without one of the image that the prediction implies
+    perceptual_max_timestep: int = 300  # the latter counts below this timestep only, that is at low noise
     num_inference_steps: int = 25  # of the sample grids
 
     def __post_init__(self):

@@ -110,15 +110,22 @@ class DiffusionTask(TrainingTask):
         return {"loss": loss.detach(), **{name: value.detach() for name, value in logs.items()}}
 
     def perceptual_term(self, output: DenoisingOutput, timesteps, pixels, conditioned) -> torch.Tensor:
-        """Perceptual distance of the implied clean image, where the condition is there and the noise low enough."""
+        """Perceptual distance of the first guess; without one, of the clean image that the prediction implies.
+
+        The latter counts only where the condition is there and the noise low enough: at high noise the denoiser would
+        learn to make texture out of the noise it is given, and sampling would amplify it step by step.
+        """
+        if output.guess is not None:
+            return self.perceptual_distance(output.guess, pixels).mean()
         alphas = self.scheduler.alphas_cumprod.to(pixels.device)[timesteps]
         patches = clean_image(output.prediction, output.noisy, alphas, self.config.prediction_type)
-        if output.guess is not None:
-            patches = output.guess + self.config.residual_scale * patches
-        with self.accelerator.autocast():
-            distance = self.perceptual(F.pixel_shuffle(patches, self.config.patch_size), pixels)
         counts = conditioned & (timesteps < self.config.perceptual_max_timestep)
-        return (distance * counts).mean()
+        return (self.perceptual_distance(patches, pixels) * counts).mean()
+
+    def perceptual_distance(self, patches: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """Patches (B, 3 p p, s, s) against pixels (B, 3, S, S) => (B,)."""
+        with self.accelerator.autocast():
+            return self.perceptual(F.pixel_shuffle(patches, self.config.patch_size), pixels)
 
     def pipeline(self) -> Feat2ImgDiffusionPipeline:
         config, decoder = self.config, self.accelerator.unwrap_model(self.decoder)

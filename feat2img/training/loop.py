@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import ProjectConfiguration, set_seed
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
@@ -26,7 +25,6 @@ from .schedule import Progress, learning_rate
 from .streaming import streamed_batches
 from .task import TrainingTask
 
-logger = get_logger(__name__)
 STATISTICS_IMAGES = 1024  # per-channel statistics of the features come from so many training images
 
 
@@ -78,6 +76,7 @@ class TrainingRun:
         self.log = TrainingLog(accelerator)
         self.stop_signal: int | None = None  # what this process received
         self.stopped = False  # whether any process received one
+        self.grid = SampleGrid(config, task, accelerator, output_dir)  # first: it fails at once on a missing split
         self.examples = self.make_examples()
         self.progress = Progress(self.max_steps(), config.max_train_minutes)
 
@@ -145,7 +144,7 @@ class TrainingRun:
         path = find_checkpoint(self.output_dir, wanted) if wanted else None
         if path is None:
             if wanted:
-                logger.info(f"{self.output_dir} holds no checkpoint yet, starting from the first step")
+                self.say(f"{self.output_dir} holds no checkpoint yet, starting from the first step")
             self.compute_statistics()
             return
         step, states, info = load_checkpoint(path)
@@ -165,7 +164,7 @@ class TrainingRun:
             self.task.ema.to(self.accelerator.device)
         self.images_seen = info["images_seen"]
         self.progress = Progress(self.progress.max_steps, config.max_train_minutes, step, info["minutes"])
-        logger.info(f"resumed from {path}")
+        self.say(f"resumed from {path}")
 
     @property
     def global_batch(self) -> int:
@@ -192,10 +191,9 @@ class TrainingRun:
     def run(self) -> None:
         config, progress = self.config, self.progress
         if progress.share >= 1:
-            logger.info("the run is already complete")
+            self.say("the run is already complete")
         if config.report_to != "none":
             self.accelerator.init_trackers("feat2img", config=_plain(config))
-        self.grid = SampleGrid(config, self.task, self.accelerator, self.output_dir)
         previous = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(total=progress.max_steps, initial=progress.step, desc="steps", disable=self.hidden)
         try:

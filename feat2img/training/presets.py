@@ -36,7 +36,7 @@ DIFFUSION_PRESETS = {
     "imagenette-resnet50": DiffusionConfig(encoder="resnet50.a1_in1k"),
     "quickstart": DiffusionConfig(
         **_QUICKSTART, projector_channels=192, projector_blocks=3, patch_size=8, conditioning="concat",
-        map_channels=32, unet_block_out_channels=(96, 160), unet_layers_per_block=1, perceptual_weight=0.2,
+        map_channels=32, unet_block_out_channels=(96, 160), unet_layers_per_block=1, perceptual_weight=0.5,
         train_batch_size=8, num_inference_steps=8,
     ),
     "debug": DiffusionConfig(

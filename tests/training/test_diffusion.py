@@ -154,27 +154,33 @@ def test_ema_moves_towards_the_weights(make_task):
     assert moved == behind == expected
 
 
-@pytest.mark.parametrize("prediction_type, first_guess", PREDICTIONS)
-def test_the_perceptual_term_counts_conditioned_examples_at_low_noise(make_task, prediction_type, first_guess):
-    options = {"prediction_type": prediction_type, "first_guess": first_guess}
+@pytest.mark.parametrize("prediction_type", ["sample", "v_prediction"])
+def test_the_perceptual_term_counts_conditioned_examples_at_low_noise(make_task, prediction_type):
+    options = {"prediction_type": prediction_type, "first_guess": False}
     task = make_task(perceptual_weight=1.0, perceptual_max_timestep=300, **options)
     clean = F.pixel_unshuffle(PIXELS, 4)
     timesteps = torch.tensor([299, 300, 10, 10])
     conditioned = torch.tensor([True, True, False, True])
-    gaussian = torch.randn_like(clean)
-    guess = clean + 0.3 * torch.randn_like(clean) if first_guess else None
-    diffused = (clean - guess) / 0.25 if first_guess else clean
-    noisy = task.scheduler.add_noise(diffused, gaussian, timesteps)
-    predicted = diffused + 0.2 * torch.randn_like(clean)
+    noisy = task.scheduler.add_noise(clean, torch.randn_like(clean), timesteps)
+    predicted = clean + 0.2 * torch.randn_like(clean)
     prediction = predicted
-    if prediction_type == "v_prediction":  # the v that implies the predicted signal: (root * noisy - it) / sigma
+    if prediction_type == "v_prediction":  # the v that implies the predicted image: (root * noisy - it) / sigma
         root = task.scheduler.alphas_cumprod[timesteps].sqrt()[:, None, None, None]
         prediction = (root * noisy - predicted) / (1 - root**2).sqrt()
-    output = DenoisingOutput(prediction, diffused, noisy, guess)
+    output = DenoisingOutput(prediction, clean, noisy, None)
     term = task.perceptual_term(output, timesteps, PIXELS, conditioned)
-    image = guess + 0.25 * predicted if first_guess else predicted
-    distances = EncoderPerceptualLoss(task.encoder)(F.pixel_shuffle(image, 4), PIXELS)
+    distances = EncoderPerceptualLoss(task.encoder)(F.pixel_shuffle(predicted, 4), PIXELS)
     torch.testing.assert_close(term, (distances[0] + distances[3]) / 4, rtol=1e-3, atol=1e-4)
+
+
+def test_the_perceptual_term_judges_the_first_guess_at_any_noise(make_task):
+    task = make_task(perceptual_weight=1.0, first_guess=True)
+    clean = F.pixel_unshuffle(PIXELS, 4)
+    guess = clean + 0.3 * torch.randn_like(clean)
+    output = DenoisingOutput(torch.randn_like(clean), (clean - guess) / 0.25, torch.randn_like(clean), guess)
+    term = task.perceptual_term(output, torch.tensor([999, 500, 10, 0]), PIXELS, torch.tensor([True, False] * 2))
+    distances = EncoderPerceptualLoss(task.encoder)(F.pixel_shuffle(guess, 4), PIXELS)
+    torch.testing.assert_close(term, distances.mean(), rtol=1e-3, atol=1e-4)
 
 
 def test_the_perceptual_term_joins_the_loss(make_task):

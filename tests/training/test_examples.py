@@ -109,7 +109,7 @@ def test_nothing_but_unreadable_photos_is_refused():
         SeededExamples(Numbers(3, broken=range(3)), seed=0)[(0, 1)]
 
 
-@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_workers", [0, 2])
 def test_loader_batches_stay_full(num_workers):
     dataset = Numbers(8, broken=(2,))
     loader = endless_loader(dataset, EndlessBatches(8, 4, seed=0), num_workers)

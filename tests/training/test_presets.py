@@ -9,7 +9,6 @@ from feat2img.training.gan import GANTask
 from feat2img.training.loop import make_encoder
 
 PRESETS = {"gan": GAN_PRESETS, "diffusion": DIFFUSION_PRESETS}
-SLOW = [f"imagenette-resnet{depth}" for depth in (101, 50)]
 
 
 def parse(*args, presets=GAN_PRESETS):
@@ -72,13 +71,7 @@ def test_help_names_flags_and_presets(capsys):
     assert "--resume_from_checkpoint" in shown and "quickstart" in shown and "--max_train_minutes" in shown
 
 
-def all_presets():
-    for kind, presets in PRESETS.items():
-        for name in presets:
-            yield pytest.param(kind, name, marks=pytest.mark.slow if name in SLOW else (), id=f"{kind}-{name}")
-
-
-@pytest.mark.parametrize("kind, name", list(all_presets()))
+@pytest.mark.parametrize("kind, name", [(kind, name) for kind, presets in PRESETS.items() for name in presets])
 def test_every_preset_builds_its_models(kind, name):
     config = dataclasses.replace(PRESETS[kind][name], encoder_random_weights=True, mixed_precision="no")
     encoder = make_encoder(config)
