@@ -1,4 +1,4 @@
-"""The command line: `feat2img compare` and `feat2img reconstruct`.
+"""The command line: `feat2img compare`, `feat2img reconstruct` and `feat2img sweep`.
 
 Nothing heavy is imported here: each command imports what it needs when it runs, so that `--help` answers at once.
 Exit codes: 0 done, 1 some photos could not be read, 2 wrong use or nothing could be done, 130 interrupted.
@@ -115,6 +115,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     add_compare(commands)
     add_reconstruct(commands)
+    add_sweep(commands)
     return parser, dict(commands.choices)
 
 
@@ -134,8 +135,9 @@ def add_compare(commands) -> None:
     parser = commands.add_parser(
         "compare",
         help="score pipelines on the same photos",
-        description="Reconstruct the same photos with every pipeline, score the results, and write results.json, "
-        "per_image.csv, grid.png and report.html.",
+        description="Reconstruct the same photos with every pipeline, score and time the results, and write "
+        "results.json, results.csv, pairs.csv, per_image.csv, grid.png, charts and report.html. A run that was cut "
+        "off goes on from its last batch when it is started again.",
     )
     parser.add_argument("pipelines", nargs="+", metavar="PIPELINE", help="folder or Hub name of a pipeline")
     parser.add_argument(
@@ -157,12 +159,74 @@ def add_compare(commands) -> None:
     )
     parser.add_argument("--num_workers", type=whole_number(0), default=0, help="processes that decode photos")
     parser.add_argument(
-        "--baselines", action="store_true", help="also score the mean image and the nearest training photo"
+        "--num_samples", type=whole_number(1), default=1, metavar="K", help="samples per photo, where they differ (1)"
+    )
+    add_verifier(parser)
+    parser.add_argument(
+        "--distribution_network", metavar="NAME", help="timm network for KID and Frechet distance (the verifier)"
+    )
+    parser.add_argument(
+        "--latency_batch_size", type=whole_number(1), default=32, metavar="N", help="larger batch that is timed (32)"
+    )
+    parser.add_argument(
+        "--baselines",
+        action="store_true",
+        help="also score the mean image, the nearest training photo, a linear decoder, and shrunk originals",
+    )
+    parser.add_argument(
+        "--pixel_optimisation_steps",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="with --baselines also optimise pixels in so many steps; slow (default: 0, without)",
+    )
+    parser.add_argument(
+        "--pixel_optimisation_images", type=whole_number(1), default=8, metavar="N", help="on so many photos (8)"
     )
     parser.add_argument("--baseline_split", default="train", help="split of their photos (default: %(default)s)")
     parser.add_argument("--baseline_images", type=whole_number(1), default=1000, metavar="N", help="default: 1000")
     add_shared(parser, batch_size=16)
     parser.set_defaults(run=run_compare)
+
+
+def add_sweep(commands) -> None:
+    parser = commands.add_parser(
+        "sweep",
+        help="how much of an image each layer keeps",
+        description="Fit a linear decoder to each layer's features, score it, and write sweep.json, sweep.csv, "
+        "sweep.png and grid.png.",
+    )
+    parser.add_argument("--encoder", default="resnet101.a1h_in1k", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--encoder_weights", metavar="FILE", help="its weights as safetensors, instead of a download")
+    parser.add_argument("--random_weights", action="store_true", help="the untrained network")
+    parser.add_argument("--layers", nargs="+", required=True, metavar="LAYER", help="names of its modules")
+    parser.add_argument("--image_size", type=whole_number(1), default=224, metavar="N", help="default: 224")
+    parser.add_argument("--resize_size", type=whole_number(1), default=256, metavar="N", help="before the crop (256)")
+    parser.add_argument("--dataset", default="frgfm/imagenette", help="folder or Hub name (default: %(default)s)")
+    parser.add_argument("--train_split", default="train", help="fits the decoders (default: %(default)s)")
+    parser.add_argument("--split", default="validation", help="judges them (default: %(default)s)")
+    parser.add_argument("--size", choices=DATASET_SIZES, default="320px", help="of ImageNette on the Hub (320px)")
+    parser.add_argument("--image_column", help="column of the images, where it cannot be told by its type")
+    parser.add_argument("--num_train_images", type=whole_number(1), default=2000, metavar="N", help="default: 2000")
+    parser.add_argument("--num_images", type=whole_number(1), default=500, metavar="N", help="default: 500")
+    add_verifier(parser)
+    parser.add_argument("--batch_size", type=whole_number(1), default=16, help="default: %(default)s")
+    parser.add_argument("--num_workers", type=whole_number(0), default=0, help="processes that decode photos")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the choice of photos (default: 0)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: cuda where there is one)")
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=run_sweep)
+
+
+def add_verifier(parser: Parser) -> None:
+    parser.add_argument(
+        "--verifier",
+        default="tf_efficientnet_lite2.in1k",
+        metavar="NAME",
+        help="timm classifier that judges reconstructions; none turns it off (default: %(default)s)",
+    )
+    parser.add_argument("--verifier_weights", metavar="FILE", help="its weights as safetensors, instead of a download")
 
 
 def add_reconstruct(commands) -> None:
@@ -187,18 +251,41 @@ def quiet_loading() -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     from .evaluation import CompareSettings, compare_pipelines, format_table, write_comparison
-    from .evaluation.outputs import describe_settings, make_output_dir, notes
+    from .evaluation.outputs import describe_settings, make_output_dir
+    from .evaluation.state import STATE_FOLDER, discard_state
 
     quiet_loading()
     names = CompareSettings.__dataclass_fields__
     given = {name: value for name, value in vars(args).items() if name in names}
-    settings = CompareSettings(**given | {"num_inference_steps": tuple(args.num_inference_steps)})
+    given["num_inference_steps"] = tuple(args.num_inference_steps)
+    given["verifier"] = None if args.verifier == "none" else args.verifier
+    settings = CompareSettings(**given)
+    state_dir = make_output_dir(args.output_dir) / STATE_FOLDER
+    data = compare_pipelines(args.pipelines, settings, state_dir)
+    data.settings = {"Command": args.command_line, **describe_settings(args.pipelines, settings)}
+    files = write_comparison(data, args.output_dir)
+    discard_state(state_dir)
+    print(format_table(data.rows))
+    for note in data.notes:
+        print(note)
+    print("wrote " + ", ".join(str(path) for path in files.values()))
+    return DONE
+
+
+def run_sweep(args: argparse.Namespace) -> int:
+    from .evaluation.outputs import make_output_dir
+    from .evaluation.sweep import SweepSettings, sweep_layers
+    from .evaluation.sweep_outputs import sweep_table, write_sweep
+
+    given = {name: value for name, value in vars(args).items() if name in SweepSettings.__dataclass_fields__}
+    given["layers"] = tuple(args.layers)
+    given["verifier"] = None if args.verifier == "none" else args.verifier
+    settings = SweepSettings(**given)
     make_output_dir(args.output_dir)
-    comparison = compare_pipelines(args.pipelines, settings)
-    described = {"Command": args.command_line, **describe_settings(args.pipelines, settings)}
-    files = write_comparison(comparison, args.output_dir, described)
-    print(format_table(comparison.results()))
-    for note in notes(comparison):
+    sweep = sweep_layers(settings)
+    files = write_sweep(sweep, args.output_dir)
+    print(sweep_table(sweep.rows))
+    for note in sweep.notes:
         print(note)
     print("wrote " + ", ".join(str(path) for path in files.values()))
     return DONE

@@ -51,14 +51,33 @@ def test_compare_writes_everything_and_prints_the_table(gan, photos, tmp_path, c
     out = tmp_path / "out"
     code, printed, errors = run(
         capsys, "compare", gan, "--dataset", photos, "--num_images", 2, "--num_inference_steps", 4, 25,
-        "--baselines", "--baseline_images", 1, "--output_dir", out, "--device", "cpu",
+        "--baselines", "--baseline_images", 1, "--verifier", "none", "--latency_batch_size", 2,
+        "--output_dir", out, "--device", "cpu",
     )  # fmt: skip
     assert (code, errors) == (0, [])
-    assert {path.name for path in out.iterdir()} == {"results.json", "per_image.csv", "grid.png", "report.html"}
+    names = {"results.json", "results.csv", "pairs.csv", "per_image.csv", "grid.png", "report.html"}
+    found = {path.name for path in out.iterdir()}
+    assert names < found and all(name.endswith(".png") for name in found - names)  # charts, and no state left behind
     rows = json.loads((out / "results.json").read_text())
-    assert [row["name"] for row in rows] == ["tiny-gan", "mean image", "nearest training photo"]
+    assert [row["name"] for row in rows] == [
+        *("tiny-gan", "mean image", "nearest training photo", "linear decoder"),
+        *("original at 14 px", "original at 28 px"),
+    ]
     assert all(name in printed for name in ("tiny-gan", "PSNR ↑", str(out / "report.html"), "LPIPS was left out"))
     assert "feat2img compare" in (out / "report.html").read_text()
+
+
+def test_sweep_writes_everything_and_prints_the_table(photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    code, printed, errors = run(
+        capsys, "sweep", "--encoder", "test_resnet", "--random_weights", "--layers", "layer1", "layer2",
+        "--image_size", 32, "--resize_size", 32, "--dataset", photos, "--num_train_images", 1, "--num_images", 2,
+        "--verifier", "none", "--output_dir", out, "--device", "cpu",
+    )  # fmt: skip
+    assert (code, errors) == (0, [])
+    assert {path.name for path in out.iterdir()} == {"sweep.json", "sweep.csv", "sweep.png", "grid.png"}
+    assert [row["layer"] for row in json.loads((out / "sweep.json").read_text())] == ["layer1", "layer2"]
+    assert "layer2" in printed and "PSNR ↑" in printed
 
 
 def test_reconstruct_writes_each_photo_and_names_the_bad_one(gan, photos, tmp_path, capsys):
@@ -102,6 +121,11 @@ WRONG_USE = [
     ("compare DATA --output_dir OUT --dataset DATA", "has no model_index.json"),
     ("compare GAN --output_dir OUT --dataset scikit-image --baselines", "training photos"),
     ("compare GAN --output_dir GAN/model_index.json --dataset DATA", "is a file"),
+    ("compare GAN --output_dir OUT --dataset DATA --verifier resnet5", "timm has no model 'resnet5'"),
+    ("compare GAN --output_dir OUT --verifier none --verifier_weights x", "without a verifier"),
+    ("sweep --output_dir OUT --dataset DATA", "the following arguments are required: --layers"),
+    ("sweep --encoder test_resnet --random_weights --layers layer9 --dataset DATA --output_dir OUT", "layer9"),
+    ("sweep --layers layer1 layer1 --output_dir OUT", "different module names"),
     ("reconstruct GAN DATA --output_dir OUT", "holds no image files"),
     ("reconstruct GAN DATA/train/c.png --output_dir DATA/train", "would overwrite"),
 ]

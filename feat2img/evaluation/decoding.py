@@ -18,6 +18,7 @@ SCHEDULERS = {
     "dpmsolver++": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
+SAMPLE_STRIDE = 0x9E3779B1  # between seeds of samples; torch uses 32 bits, which its multiples divide evenly
 
 
 def resolve_device(device: str | None) -> torch.device:
@@ -86,7 +87,7 @@ def unique_names(paths: list[str]) -> list[str]:
     parts = [Path(path).expanduser().resolve().parts if Path(path).exists() else Path(path).parts for path in paths]
     names = [p[-1] for p in parts]
     for depth in range(2, max(map(len, parts)) + 1):
-        counts = Counter(names)
+        counts = Counter(dict(zip(parts, names, strict=True)).values())  # the same path twice gets a number below
         names = ["/".join(p[-depth:]) if counts[name] > 1 else name for name, p in zip(names, parts, strict=True)]
     seen: Counter = Counter()
     for i, name in enumerate(names):
@@ -95,9 +96,13 @@ def unique_names(paths: list[str]) -> list[str]:
     return names
 
 
-def photo_generators(indices: Tensor | list[int], seed: int) -> list[torch.Generator]:
-    """One CPU generator per photo, seeded by its index: its noise does not depend on its batch or on the device."""
-    return [torch.Generator().manual_seed(seed * 1_000_003 + int(index)) for index in indices]
+def photo_generators(indices: Tensor | list[int], seed: int, sample: int = 0) -> list[torch.Generator]:
+    """One CPU generator per photo, seeded by its index: its noise does not depend on its batch or on the device.
+
+    `sample` 1, 2, ... gives further noise for the same photos.
+    """
+    first = seed * 1_000_003 + sample * SAMPLE_STRIDE
+    return [torch.Generator().manual_seed((first + int(index)) % 2**32) for index in indices]
 
 
 def decode(
@@ -107,10 +112,12 @@ def decode(
     seed: int,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
+    sample: int = 0,
 ) -> Tensor:
     """Decode features (B, C, h, w) of the photos with these indices to uint8 images (B, 3, S, S) on the same device.
 
     `num_inference_steps` and `guidance_scale` go to pipelines that sample in steps; None is the pipeline's default.
+    `sample` is the number of the sample, see `photo_generators`.
 
     Raises:
         ValueError: when the images are not finite, as half precision can overflow.
@@ -119,7 +126,8 @@ def decode(
     if takes_steps(pipeline):
         chosen = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         options = {name: value for name, value in chosen.items() if value is not None}
-    images = pipeline(features=features, generator=photo_generators(indices, seed), output_type="pt", **options).images
+    generators = photo_generators(indices, seed, sample)
+    images = pipeline(features=features, generator=generators, output_type="pt", **options).images
     if not torch.isfinite(images).all():
         raise ValueError(
             f"the {pipeline.kind} pipeline gave images that are not finite in {pipeline.dtype}: use --dtype float32"

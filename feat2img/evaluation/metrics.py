@@ -10,28 +10,57 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-
-from .lpips import MIN_IMAGE_SIZE, LpipsUnavailable, load_lpips
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
 
 SSIM_BORDER = 5  # half of the 11-tap Gaussian window
+MS_SSIM_MIN_SIZE = 161
+ROUNDING_DETAIL = 20 / 12  # fine detail of independent rounding errors: (4 * 4 + 4) taps squared, variance 1 / 12 each
 
 
 class Metric(NamedTuple):
-    """How a metric is shown and which direction is better."""
+    """How a metric is shown, which direction is better (None: neither, 1 is best) and the values it can take."""
 
     title: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     digits: int
     description: str
+    range: str = ""
 
 
 METRICS = {
-    "psnr": Metric("PSNR", True, 2, "Peak signal-to-noise ratio in dB: pixel for pixel agreement."),
-    "ssim": Metric("SSIM", True, 3, "Structural similarity (Wang et al. 2004), at most 1: local structure."),
-    "lpips": Metric("LPIPS", False, 3, "Learned perceptual distance (Zhang et al. 2018, AlexNet), 0 is identical."),
+    "psnr": Metric("PSNR", True, 2, "Peak signal-to-noise ratio in dB: pixel for pixel agreement.", "0 to infinity"),
+    "ssim": Metric("SSIM", True, 3, "Structural similarity (Wang et al. 2004): local structure.", "-1 to 1"),
+    "ms_ssim": Metric("MS-SSIM", True, 3, "SSIM over five scales (Wang et al. 2003): coarse and fine.", "0 to 1"),
+    "lpips": Metric("LPIPS", False, 3, "Learned perceptual distance (Zhang et al. 2018, AlexNet).", "0 to about 1"),
+    "dists": Metric("DISTS", False, 3, "Structure and texture distance (Ding et al. 2020, VGG-16).", "0 to 1"),
+    "pixel_accuracy": Metric(
+        "Pixel accuracy", True, 3, "1 - mean absolute error / 255; a flat grey reaches about 0.75.", "0 to 1"
+    ),
     "feature_cosine": Metric(
-        "Feature cosine", True, 3, "Cosine between the encoder's features of original and reconstruction, at most 1."
+        "Feature cosine", True, 3, "Cosine between the encoder's features of original and reconstruction.", "-1 to 1"
+    ),
+    "feature_l2": Metric(
+        "Feature L2", False, 3, "Distance of the encoder's features over the length of the original's.", "from 0"
+    ),
+    "verifier_top1": Metric(
+        "Verifier top-1", True, 3, "How often a classifier names original and reconstruction alike.", "0 to 1"
+    ),
+    "verifier_top5": Metric(
+        "Verifier top-5",
+        True,
+        3,
+        "How often the classifier's name for the original is among its five for the reconstruction.",
+        "0 to 1",
+    ),
+    "true_label_top1": Metric(
+        "True label", True, 3, "How often the classifier names the reconstruction's true class.", "0 to 1"
+    ),
+    "sharpness": Metric(
+        "Sharpness", None, 2, "Fine detail over the original's: below 1 is blurry, above 1 is noisy.", "from 0"
     ),
 }
 
@@ -81,51 +110,61 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     return similarity[..., inside, inside].mean(dim=(1, 2, 3))
 
 
-def feature_cosine(features: Tensor, target_features: Tensor) -> Tensor:
-    """Cosine between raw feature maps (B, ...), flattened per image: shape (B,), in [-1, 1]; 0 for all-zero maps."""
+def ms_ssim(images: Tensor, targets: Tensor) -> Tensor:
+    """Structural similarity over five scales (Wang, Simoncelli & Bovik 2003), shape (B,), in [0, 1].
+
+    torchmetrics' with its defaults; negative contrast terms count as 0. Images up to 160 pixels raise ValueError: the
+    window of 11 pixels does not fit into the coarsest scale.
+    """
+    _check_images(images, targets)
+    if min(images.shape[-2:]) < MS_SSIM_MIN_SIZE:
+        raise ValueError(f"MS-SSIM needs images of more than 160 pixels, got {tuple(images.shape[-2:])}")
+    with exact_convolutions():
+        similarity = multiscale_structural_similarity_index_measure(
+            images.float(), targets.float(), data_range=255.0, reduction="none", normalize="relu"
+        )
+    return similarity.reshape(-1)
+
+
+def pixel_accuracy(images: Tensor, targets: Tensor) -> Tensor:
+    """1 - mean absolute error / 255, shape (B,), in [0, 1]; 1 for equal images."""
+    _check_images(images, targets)
+    return 1 - (images.float() - targets.float()).abs().mean(dim=(1, 2, 3)) / 255
+
+
+def fine_detail(images: Tensor) -> Tensor:
+    """Mean square of the 4-neighbour Laplacian of the luma (Rec. 601) inside the image, shape (B,), from 0."""
+    red, green, blue = images.float().unbind(dim=1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    neighbours = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
+    return (neighbours - 4 * luma[:, 1:-1, 1:-1]).square().mean(dim=(1, 2))
+
+
+def sharpness(images: Tensor, targets: Tensor) -> Tensor:
+    """Fine detail of the reconstructions over that of the originals, shape (B,), from 0; 1 for equal images.
+
+    To both is added what rounding to 8 bits contributes, so that flat originals give finite values.
+    """
+    _check_images(images, targets)
+    return (fine_detail(images) + ROUNDING_DETAIL) / (fine_detail(targets) + ROUNDING_DETAIL)
+
+
+def _check_features(features: Tensor, target_features: Tensor) -> None:
     if features.shape != target_features.shape:
         raise ValueError(
             f"features {tuple(features.shape)} and {tuple(target_features.shape)} differ in shape: "
             "both must come from the same encoder"
         )
+
+
+def feature_cosine(features: Tensor, target_features: Tensor) -> Tensor:
+    """Cosine between raw feature maps (B, ...), flattened per image: shape (B,), in [-1, 1]; 0 for all-zero maps."""
+    _check_features(features, target_features)
     return torch.nn.functional.cosine_similarity(features.flatten(1).float(), target_features.flatten(1).float())
 
 
-class ImageScorer:
-    """All metrics of a comparison; what cannot be measured is in `left_out` (metric name -> reason and remedy).
-
-    Args:
-        device: where images and features lie.
-        download: whether LPIPS' weights may be fetched when they are not on this machine.
-    """
-
-    def __init__(self, device: str | torch.device = "cpu", download: bool = True):
-        self.left_out: dict[str, str] = {}
-        self.lpips_network = None
-        try:
-            self.lpips_network = load_lpips(download).to(device)
-        except LpipsUnavailable as error:
-            self.left_out["lpips"] = str(error)
-
-    @torch.no_grad()
-    def __call__(
-        self, images: Tensor, targets: Tensor, features: Tensor, target_features: Tensor
-    ) -> dict[str, Tensor]:
-        """Score uint8 images (B, 3, H, W) and the encoder's features of both: metric name -> float tensor (B,)."""
-        scores = {"psnr": psnr(images, targets), "ssim": ssim(images, targets)}
-        if self.lpips_network is not None and min(images.shape[-2:]) < MIN_IMAGE_SIZE:
-            self.left_out["lpips"] = (
-                f"images of {images.shape[-2]} x {images.shape[-1]} pixels are too small for AlexNet: "
-                f"LPIPS needs {MIN_IMAGE_SIZE} pixels"
-            )
-        elif self.lpips_network is not None:
-            scores["lpips"] = self.lpips(images, targets)
-        scores["feature_cosine"] = feature_cosine(features, target_features)
-        return scores
-
-    def lpips(self, images: Tensor, targets: Tensor) -> Tensor:
-        """LPIPS (AlexNet) of uint8 images: shape (B,), 0 for identical images."""
-        _check_images(images, targets)
-        with exact_convolutions():
-            distance = self.lpips_network(images.float() / 255, targets.float() / 255, normalize=True)
-        return distance.reshape(-1)
+def feature_l2(features: Tensor, target_features: Tensor) -> Tensor:
+    """|f(image) - f(original)| / |f(original)| of flattened feature maps (B, ...), shape (B,), from 0."""
+    _check_features(features, target_features)
+    difference = (features.float() - target_features.float()).flatten(1).norm(dim=1)
+    return difference / target_features.float().flatten(1).norm(dim=1).clamp(min=1e-12)

@@ -62,3 +62,8 @@ def scikit_image_photos(num_images: int | None = None) -> datasets.Dataset:
         rows.append({"bytes": content.getvalue(), "path": f"{name}.png"})
     features = datasets.Features({"image": datasets.Image(decode=False)})
     return datasets.Dataset.from_dict({"image": rows}, features=features)
+
+
+def class_names_of(photos: datasets.Dataset) -> list[str]:
+    """Names of the classes; empty without labels or where the labels have none."""
+    return list(getattr(photos.features.get("label"), "names", None) or [])

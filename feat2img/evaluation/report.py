@@ -1,110 +1,195 @@
-"""A comparison as one HTML file without scripts or links to other files: table, photos, settings."""
+"""A comparison as one HTML file that needs no network: verdict, tables, charts, photos, settings."""
 
-import base64
-import io
+import math
 from html import escape
 from string import Template
 
 from PIL import Image
 
-from .formatting import format_count, format_number, format_steps
-from .grid import Column
-from .metrics import METRICS
+from .charts import Point, Series, curve, quality_latency
+from .report_classes import class_charts, class_table
+from .report_data import ReportData, label
+from .report_drawing import Drawing, series_style, to_image, to_svg
 from .report_page import PAGE
+from .report_photos import case_grids, first_photos
+from .report_script import DIALOG, SCRIPT
+from .report_style import STYLE, colour_variables
+from .report_table import cost_table, sampling_table, score_table
+from .report_terms import MAIN, SET_METRICS, direction, measured, metric_of, pipelines
+from .report_verdict import verdict
+
+QUALITY_METRICS = ("lpips", "verifier_top1", "psnr")  # against latency: the first two that were measured
+MOST_CURVES = 8  # per pipeline
+MOST_POINTS = 240  # per curve
+DULL_CURVES = ("learning_rate", "images_per_second")
 
 
-def render_report(results: list[dict], columns: list[Column], settings: dict, notes: list[str]) -> str:
+def render_report(data: ReportData) -> str:
     """Render the report.
 
-    Args:
-        results: one flat dict per contender, as in results.json.
-        columns: of the grid, originals first.
-        settings: name => value, shown as they are.
-        notes: sentences under the table.
-
     Returns:
-        A complete HTML page; every text from outside is escaped.
+        A complete HTML page; every text from outside is escaped. Parts that were not measured are left out.
     """
-    first = results[0]
-    split = f" ({first['split']})" if first["split"] else ""
-    summary = f"{first['num_images']} photos of {first['dataset']}{split}, on {first['device']} in {first['dtype']}"
-    return Template(PAGE).substitute(
-        summary=escape(summary),
-        table=_table(results),
-        notes="".join(f'<p class="note">{escape(note)}</p>' for note in notes),
-        grid=_grid(columns),
-        metrics=_metrics(results),
-        settings=_settings(settings),
-    )
-
-
-def _measured(results: list[dict]) -> list[str]:
-    return [name for name in METRICS if any(row[name] is not None for row in results)]
-
-
-def _table(results: list[dict]) -> str:
-    metrics = _measured(results)
-    titles = [f"{METRICS[m].title}&nbsp;{'↑' if METRICS[m].higher_is_better else '↓'}" for m in metrics]
-    head = "".join(f'<th scope="col">{title}</th>' for title in ["Decoder", *titles, "ms / image", "Parameters"])
-    best = {
-        m: (max if METRICS[m].higher_is_better else min)(row[m] for row in results if row[m] is not None)
-        for m in metrics
-    }
-    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(_table_row(row, best) for row in results)}</tbody>"
-
-
-def _table_row(row: dict, best: dict[str, float]) -> str:
-    kind = row["kind"] if row["kind"] == "baseline" else f"{row['kind']}, {format_steps(row['num_inference_steps'])}"
-    cells = [f'<th scope="row">{escape(row["name"])}<small>{escape(kind)}</small></th>']
-    for metric, best_value in best.items():
-        mark = ' class="best"' if row[metric] == best_value else ""
-        cells.append(f"<td{mark}>{format_number(row[metric], METRICS[metric].digits)}</td>")
-    batch = ""
-    if row["latency_ms_batch"] is not None:
-        batch = f"<small>{format_number(row['latency_ms_batch'], 1)} in batches of {row['latency_batch_size']}</small>"
-    cells.append(f"<td>{format_number(row['latency_ms'], 1)}{batch}</td>")
-    cells.append(f"<td>{format_count(row['parameters'])}</td>")
-    return f'<tr class="{escape(row["kind"], quote=True)}">{"".join(cells)}</tr>'
-
-
-def _grid(columns: list[Column]) -> str:
-    """Row by row, so that the browser lays out one CSS grid and keeps the originals in view while it scrolls."""
-    heads = [
-        f'<div class="head{" original" if i == 0 else ""}">{escape(c.title)}<small>{escape(c.subtitle)}</small></div>'
-        for i, c in enumerate(columns)
+    series = series_of(data)
+    sections = [
+        _verdict(data),
+        _scores(data, series),
+        _charts("Quality against latency", quality_charts(data, series).values(), FRONT_INTRO),
+        _section("The first photos", first_photos(data), "Choose a photo to see it large beside its reconstructions."),
+        _section("Best and worst", case_grids(data), "Photos with the best and the worst mean over the pipelines."),
+        _classes(data, series),
+        _section("Cost", cost_table(data, series), "Decoding alone, after warm-up, unless a column says otherwise."),
+        _section("Several samples per photo", sampling_table(data, series)),
+        _section("Training", _curves(data, series)),
+        _section("What the columns mean", _terms(data)),
+        _section("Settings", _settings(data)),
     ]
-    rows = range(len(columns[0].images))
-    tiles = [_tile(column, row, is_original=i == 0) for row in rows for i, column in enumerate(columns)]
-    side = max(image.width for column in columns for image in column.images)
-    return f'<div class="grid" style="--columns: {len(columns)}; --side: {side}px">{"".join(heads + tiles)}</div>'
-
-
-def _tile(column: Column, row: int, is_original: bool) -> str:
-    image = column.images[row]
-    alternative = escape(f"{column.title}, {column.subtitle}, photo {row + 1}", quote=True)
-    style = ' class="original"' if is_original else ""
-    size = f'width="{image.width}" height="{image.height}"'
-    return f'<div{style}><img src="{_inlined(image)}" {size} alt="{alternative}"></div>'
-
-
-def _inlined(image: Image.Image) -> str:
-    """Lossless, so that what is judged is the decoder and not an image codec."""
-    content = io.BytesIO()
-    image.save(content, "png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
-
-
-def _metrics(results: list[dict]) -> str:
-    terms = []
-    for name in _measured(results):
-        direction = "higher is better" if METRICS[name].higher_is_better else "lower is better"
-        terms.append(f"<dt>{METRICS[name].title}</dt><dd>{METRICS[name].description} The mean; {direction}.</dd>")
-    terms.append(
-        "<dt>ms / image</dt><dd>Median wall time to decode features, batch of one, after warm-up; "
-        "without the encoder.</dd><dt>Parameters</dt><dd>Of the decoder, without the encoder.</dd>"
+    return Template(PAGE).substitute(
+        style=colour_variables() + STYLE,
+        summary=_summary(data),
+        sections="\n".join(part for part in sections if part),
+        dialog=DIALOG,
+        script=SCRIPT,
     )
-    return "".join(terms)
 
 
-def _settings(settings: dict) -> str:
-    return "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in settings.items())
+FRONT_INTRO = (
+    "Filled points lie on the Pareto front: no other pipeline is both faster and better. Dashed lines are baselines; "
+    "the scale on the right says what originals score when they are shrunk to so many pixels."
+)
+
+
+def figures(data: ReportData) -> dict[str, Image.Image]:
+    """The charts as images, in light colours: "quality-latency-<metric>" and "by-class-<metric>"."""
+    series = series_of(data)
+    drawings = {f"quality-latency-{name}": chart for name, chart in quality_charts(data, series).items()}
+    drawings |= {f"by-class-{name}": chart for name, chart in class_charts(data, series).items()}
+    return {name: to_image(drawing) for name, drawing in drawings.items()}
+
+
+def series_of(data: ReportData) -> dict[str, Series]:
+    """How each pipeline looks in every chart and table."""
+    return {label(row): Series(*series_style(i)) for i, row in enumerate(pipelines(data.rows))}
+
+
+def quality_charts(data: ReportData, series: dict[str, Series]) -> dict[str, Drawing]:
+    """Metric => quality-against-latency chart; none without latencies."""
+    timed = [row for row in pipelines(data.rows) if row.get("latency_ms")]
+    charts = {}
+    for metric in measured(timed, QUALITY_METRICS)[:2]:
+        finite = [row for row in data.rows if row.get(metric) is not None and math.isfinite(row[metric])]
+        points = [Point(label(r), r["latency_ms"], r[metric], series[label(r)]) for r in timed if r in finite]
+        baselines = {r["name"]: r[metric] for r in finite if r["kind"] == "baseline"}
+        sizes = {f"{r['yardstick_px']} px": r[metric] for r in finite if r.get("yardstick_px")}
+        if points:
+            paths = _paths([r for r in timed if r in finite])
+            charts[metric] = quality_latency(points, metric, baselines, sizes, paths)
+    return charts
+
+
+def _paths(rows: list[dict]) -> list[list[str]]:
+    """Labels of the same pipeline at different steps, in order."""
+    by_name: dict[str, list[dict]] = {}
+    for row in rows:
+        by_name.setdefault(row["name"], []).append(row)
+    ordered = [sorted(group, key=lambda r: r["latency_ms"]) for group in by_name.values() if len(group) > 1]
+    return [[label(row) for row in group] for group in ordered]
+
+
+def _section(title: str, body: str, intro: str = "") -> str:
+    if not body:
+        return ""
+    paragraph = f'<p class="intro">{intro}</p>' if intro else ""
+    return f"<section><h2>{title}</h2>{paragraph}{body}</section>"
+
+
+def _summary(data: ReportData) -> str:
+    first = data.rows[0]
+    split = f" ({first['split']})" if first.get("split") else ""
+    text = f"{first['num_images']:,} photos of {first.get('dataset')}{split}"
+    if first.get("encoder"):
+        text += f", features of {first['encoder']} at {first.get('layers')}"
+    return escape(f"{text}, on {first.get('device')} in {first.get('dtype')}")
+
+
+def _verdict(data: ReportData) -> str:
+    headline, *sentences = verdict(data)
+    items = []
+    for sentence in sentences:
+        subject, colon, rest = sentence.partition(": ")
+        bold = f"<b>{escape(subject)}</b>: {escape(rest)}" if colon and len(subject) < 60 else escape(sentence)
+        items.append(f"<li>{bold}</li>")
+    listed = f"<ul>{''.join(items)}</ul>" if items else ""
+    how = "A win is a difference on the same photos whose 95 % interval leaves out 0; in brackets that interval."
+    intro = f'<p class="intro">{how}</p>' if data.pairs else ""
+    return (
+        f'<section class="verdict"><h2>Verdict</h2><p class="headline">{escape(headline)}</p>{listed}{intro}</section>'
+    )
+
+
+def _scores(data: ReportData, series: dict[str, Series]) -> str:
+    more = [name for name in measured(data.rows) if name not in MAIN]
+    table = score_table(data, series)
+    if more:
+        table += f"<details><summary>All other metrics</summary>{score_table(data, series, tuple(more))}</details>"
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in data.notes)
+    intro = (
+        "Means over the photos, small their 95 % intervals. Bold: the best pipeline, and those not told apart from it."
+    )
+    return _section("Scores", table + notes, intro)
+
+
+def _charts(title: str, drawings, intro: str = "") -> str:
+    charts = "".join(to_svg(drawing) for drawing in drawings)
+    return _section(title, f'<div class="charts">{charts}</div>' if charts else "", intro)
+
+
+def _classes(data: ReportData, series: dict[str, Series]) -> str:
+    charts = class_charts(data, series)
+    if not charts:
+        return ""
+    drawn = f'<div class="charts">{"".join(to_svg(chart) for chart in charts.values())}</div>'
+    table = f"<details><summary>All classes as a table</summary>{class_table(data)}</details>"
+    return _section("By class", drawn + table, "Means over the photos of a class, how many in brackets; best first.")
+
+
+def _curves(data: ReportData, series: dict[str, Series]) -> str:
+    colours = {row["name"]: series[label(row)].colour for row in reversed(pipelines(data.rows))}
+    parts = []
+    for name, scalars in data.curves.items():
+        finite = {key: [(s, v) for s, v in points if math.isfinite(v)] for key, points in scalars.items()}
+        shown = [key for key, points in finite.items() if points and key not in DULL_CURVES][:MOST_CURVES]
+        charts = [to_svg(curve(key, _thinned(finite[key]), colours.get(name, "ink"))) for key in shown]
+        if charts:
+            parts.append(f'<h3>{escape(name)}</h3><div class="curves">{"".join(charts)}</div>')
+    return "".join(parts)
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """At most about MOST_POINTS points, means of neighbours; the last step stays."""
+    size = math.ceil(len(points) / MOST_POINTS)
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
+
+
+def _terms(data: ReportData) -> str:
+    terms = []
+    for name in measured(data.rows):
+        metric = metric_of(name)
+        span = f", {metric.range}" if metric.range else ""
+        rule = f"{direction(name)}{span}".capitalize()
+        network = data.rows[0].get("distribution_network") if name in SET_METRICS else None
+        seen_by = f" Features of {escape(str(network))}." if network else ""
+        terms.append(f"<dt>{metric.title}</dt><dd>{escape(metric.description)}{seen_by} {rule}.</dd>")
+    if any(row.get("equivalent_px_lpips") is not None for row in data.rows):
+        terms.append(
+            "<dt>Equivalent px</dt><dd>The size to which an original is shrunk, and enlarged again, to score as the "
+            "reconstruction does.</dd>"
+        )
+    terms.append("<dt>Latency</dt><dd>Median wall time to decode one photo's features, without the encoder.</dd>")
+    return f"<dl>{''.join(terms)}</dl>"
+
+
+def _settings(data: ReportData) -> str:
+    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in data.settings.items())
+    return f"<dl>{items}</dl>" if items else ""

@@ -6,7 +6,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 SIZE = 32  # of the tiny pipelines, in pixels
 
@@ -58,6 +61,15 @@ def photo_folder(tmp_path_factory) -> Path:
     _save_photos(folder / "train", 12, seed=1)
     _save_photos(folder / "validation", 7, seed=2)
     return folder
+
+
+@pytest.fixture(scope="session")
+def verifier_options(tmp_path_factory) -> dict[str, str]:
+    """Settings of a verifier with random weights that needs no download."""
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("verifier") / "test_resnet.safetensors"
+    save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), path)
+    return {"verifier": "test_resnet", "verifier_weights": str(path)}
 
 
 @pytest.fixture

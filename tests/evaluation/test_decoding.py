@@ -19,7 +19,7 @@ def test_names_are_the_folders_made_unique(tmp_path):
     assert unique_names(["runs/gan", "user/diffusion/"]) == ["gan", "diffusion"]
     assert unique_names(["a/gan", "b/gan", "c/vae"]) == ["a/gan", "b/gan", "vae"]
     assert unique_names(["x/a/gan", "y/a/gan"]) == ["x/a/gan", "y/a/gan"]
-    assert unique_names(["a/gan", "a/gan"]) == ["a/gan", "a/gan (2)"]
+    assert unique_names(["a/gan", "a/gan"]) == ["gan", "gan (2)"]
     (tmp_path / "gan").mkdir()
     assert unique_names([str(tmp_path / "gan" / "..")]) == [tmp_path.name]
 

