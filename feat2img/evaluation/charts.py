@@ -111,8 +111,9 @@ def quality_latency(
     drawing = Drawing(width, height, f"{title} ({direction(metric)}) against latency. {told}.", legend)
     drawing.shapes += [Text(0, 14, f"{title} ({direction(metric)})", "ink", size=13), *_quality_axes(box, metric)]
     drawing.shapes += _yardstick_ticks(box, yardsticks)
-    drawing.shapes += _baseline_lines(box, baselines)
     places = {p.name: (box.x(math.log10(p.latency_ms)), box.y(p.value)) for p in points}
+    marks = [_around(x, y, 7) for x, y in places.values()]
+    drawing.shapes += _baseline_lines(box, baselines, marks)
     drawing.shapes += [Line([places[name] for name in path], "line", 1.5) for path in paths or [] if len(path) > 1]
     if len(front) > 1:
         drawing.shapes.append(Line([places[p.name] for p in front], "muted", 1.25, (4, 4)))
@@ -120,8 +121,7 @@ def quality_latency(
         note = f"{point.name}: {title} {show(metric, point.value)}, {show_milliseconds(point.latency_ms)}"
         drawing.shapes.append(Mark(*places[point.name], *point.series, 6, note, point in front))
     if not has_legend:
-        taken = [_around(x, y, 7) for x, y in places.values()]
-        drawing.shapes += _point_labels(box, points, places, taken + _obstacles(drawing))
+        drawing.shapes += _point_labels(box, points, places, marks + _obstacles(drawing))
     return drawing
 
 
@@ -164,17 +164,17 @@ def _yardstick_ticks(box: Box, yardsticks: dict[str, float]) -> list:
     return shapes
 
 
-def _baseline_lines(box: Box, baselines: dict[str, float]) -> list:
-    """Dashed lines with their names above, each name further right where it would cover another."""
+def _baseline_lines(box: Box, baselines: dict[str, float], taken: list[tuple]) -> list:
+    """Dashed lines with their names above or below, each where it covers least of points and names before it."""
     shapes: list = []
+    taken = list(taken)
     for name, value in baselines.items():
-        y = box.y(value)
-        text = _short(name)
-        boxes = text_boxes(Drawing(0, 0, "", shapes))
-        x = box.left + 6
-        while any(overlap(_text_box(x, y - 4, text, 11), other) for other in boxes) and x < box.right - 60:
-            x += 12
-        shapes += [Line([(box.left, y), (box.right, y)], "muted", 1, (2, 3)), Text(x, y - 4, text, size=11)]
+        y, text = box.y(value), _short(name)
+        steps = range(0, max(1, int(box.right - box.left - text_width(text, 11) - 6)), 12)
+        spots = [(box.left + 6 + step, y + rise) for rise in (-4, 13) for step in steps]
+        best = min(spots, key=lambda spot: sum(overlap(_text_box(*spot, text, 11), other) for other in taken))
+        taken.append(_text_box(*best, text, 11))
+        shapes += [Line([(box.left, y), (box.right, y)], "muted", 1, (2, 3)), Text(*best, text, size=11)]
     return shapes
 
 

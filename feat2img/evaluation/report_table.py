@@ -14,13 +14,13 @@ from .report_terms import (
     best_label,
     find_pair,
     has_interval,
-    is_shown,
     measured,
     metric_of,
     pipelines,
     show,
     show_milliseconds,
 )
+from .report_verdict import beats
 
 GROUPS = {"baseline": "Baselines", "yardstick": "Originals, shrunk and enlarged again"}
 EQUIVALENTS = ("equivalent_px_lpips", "equivalent_px_verifier")
@@ -66,9 +66,13 @@ def best_labels(data: ReportData, metric: str) -> set[str]:
     best = best_label(rivals, metric)
     if len(rivals) < 2:
         return set()
-    pairs = {label(row): find_pair(data.pairs, best, label(row), metric) for row in rivals}
-    equal = {name for name, pair in pairs.items() if has_interval(pair) and not is_shown(pair)}
-    return equal | {label(row) for row in rivals if row[metric] == next(r[metric] for r in rivals if label(r) == best)}
+    leader = next(row for row in rivals if label(row) == best)
+    return {
+        label(row)
+        for row in rivals
+        if row[metric] == leader[metric]
+        or (has_interval(find_pair(data.pairs, best, label(row), metric)) and not beats(data, leader, row, metric))
+    }
 
 
 def scrolling(title: str, table: str) -> str:

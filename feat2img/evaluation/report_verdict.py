@@ -115,6 +115,9 @@ def _judge(data: ReportData, rivals: list[dict], metric: str) -> str | None:
     won = [row for row in others if beats(data, best, row, metric)]
     value = show(metric, best[metric], with_percent=True)
     if not won and len(others) == 1:
+        if is_shown(find_pair(data.pairs, label(best), label(others[0]), metric)):  # on either side of 1
+            other = f"{spoken(others[0])} ({show(metric, others[0][metric])})"
+            return f"{title}: not ranked, {spoken(best)} ({value}) and {other} lie on either side of 1."
         ends = _difference(data, best, others[0], metric)
         return f"{title}: no difference shown between {spoken(best)} and {spoken(others[0])}{ends}."
     if not won:

@@ -23,7 +23,6 @@ FLAGS = (
 PAPERS = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 22, 26)"}
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(
         not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)"
     ),

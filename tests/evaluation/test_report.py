@@ -174,6 +174,13 @@ def test_baselines_are_never_marked_and_equals_of_the_best_are():
     assert best_labels(ReportData([RESULT, baseline]), "lpips") == set()
 
 
+def test_sharpness_on_either_side_of_one_marks_both():
+    smooth, harsh = RESULT | {"sharpness": 0.15}, RESULT | {"name": "harsh", "sharpness": 1.4}
+    pair = {"a": "gan", "b": "harsh", "metric": "sharpness", "num_images": 50}
+    pairs = [pair | {"difference": -1.25, "low": -1.6, "high": -0.9}]
+    assert best_labels(ReportData([smooth, harsh], pairs), "sharpness") == {"gan", "harsh"}
+
+
 def test_contender_that_answered_fewer_photos_says_so():
     slow = RESULT | {"name": "pixel optimisation", "kind": "baseline", "num_images": 1}
     assert Page(render_report(data([RESULT, slow]))).text.count("the first 1 photos") == 1

@@ -82,6 +82,14 @@ def test_texts_of_the_quality_chart_stay_inside_and_apart(count):
     assert sum(overlap(a, b) for a, b in pairs) < 60  # square pixels: a corner at most
 
 
+def test_name_of_a_baseline_keeps_off_the_points():
+    chosen = points(("a", 1, 0.40), ("b", 9, 0.41), ("c", 30, 0.35))
+    shapes = quality_latency(chosen, "lpips", {"a baseline": 0.401}).shapes
+    name = text_boxes(Drawing(0, 0, "", [s for s in shapes if isinstance(s, Text) and s.text == "a baseline"]))[0]
+    marks = [(s.x - 6, s.y - 6, s.x + 6, s.y + 6) for s in shapes if isinstance(s, Mark)]
+    assert sum(overlap(name, mark) for mark in marks) == 0
+
+
 def test_baselines_out_of_range_are_left_out():
     drawing = quality_latency(
         points(("a", 1, 0.40), ("b", 9, 0.35)), "lpips", {"near": 0.41, "far": 0.9}, {"14 px": 0.8}
