@@ -52,8 +52,7 @@ class NearestTrainingPhoto:
     ):
         self.photos = photos
         self.cache = build_feature_cache(encoder, photos, cache_dir, batch_size=batch_size, num_workers=num_workers)
-        self.valid = [index for index in range(len(self.cache)) if self.cache.is_valid(index)]
-        if not self.valid:
+        if len(self.cache.skipped) == len(self.cache):
             raise ValueError("no training photo could be decoded: the nearest-photo baseline needs at least one")
 
     @torch.no_grad()
@@ -62,14 +61,12 @@ class NearestTrainingPhoto:
         queries = torch.nn.functional.normalize(features.flatten(1).float(), dim=1)
         best = torch.full((len(queries),), -torch.inf, device=queries.device)
         found = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-        for start in range(0, len(self.valid), SEARCH_CHUNK):
-            chunk = self.valid[start : start + SEARCH_CHUNK]
-            bank = torch.stack([self.cache.features(index) for index in chunk]).to(queries.device)
-            bank = torch.nn.functional.normalize(bank.flatten(1).float(), dim=1)
-            cosine, place = (queries @ bank.T).max(dim=1)
+        for rows, bank in self.cache.chunks(SEARCH_CHUNK):
+            bank = bank.to(queries.device).flatten(1).float()
+            cosine, place = (queries @ bank.T / bank.norm(dim=1).clamp(min=1e-12)).max(dim=1)
             closer = cosine > best
             best = torch.where(closer, cosine, best)
-            found = torch.where(closer, torch.tensor(chunk, device=found.device)[place], found)
+            found = torch.where(closer, rows.to(found.device)[place], found)
         return found.tolist()
 
     def __call__(self, features: Tensor) -> Tensor:

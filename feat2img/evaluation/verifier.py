@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..features.hub import check_weights_within_reach
 from ..features.tracing import near_names
 from .metrics import exact_convolutions
 
@@ -80,6 +81,7 @@ class Verifier:
             known = timm.list_models() + timm.list_pretrained()
             raise ValueError(f"timm has no model {name!r}{near_names(name, known)}")
         self.network = _load(name, weights, pretrained).eval().requires_grad_(False).to(device)
+        self.network = self.network.to(memory_format=torch.channels_last)  # depthwise convolutions run twice as fast
         config = timm.data.resolve_model_data_config(self.network)
         cfg = self.network.pretrained_cfg
         tag = cfg.get("tag") if weights is None else None
@@ -104,7 +106,8 @@ class Verifier:
         if tuple(images.shape[-2:]) != self.input_size:
             pixels = F.interpolate(pixels, self.input_size, mode="bicubic", antialias=True).clamp(0, 255)
         with exact_convolutions():
-            maps = self.network.forward_features((pixels / 255 - self.mean) / self.std)
+            normalised = ((pixels / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+            maps = self.network.forward_features(normalised)
             pooled = self.network.forward_head(maps, pre_logits=True)
             logits = self.network.forward_head(maps)
         return Opinion(logits.topk(TOP, dim=1).indices, pooled.flatten(1).float())
@@ -141,6 +144,8 @@ def _load(name: str, weights: str | PathLike | None, pretrained: bool) -> torch.
     if weights is not None:
         return _load_file(name, weights)
     try:
+        if pretrained:
+            check_weights_within_reach(name)
         return timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # timm, the Hub and the network each raise their own types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

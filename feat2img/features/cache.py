@@ -1,4 +1,4 @@
-"""Features of a data set, computed once and memory-mapped from disk.
+"""Features of a data set, computed once and read from disk row by row.
 
 A cache is the folder ``<cache_dir>/<first 16 digits of the key>/``:
 
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 
 from ..data import PhotoDataset, SkippedPhoto, SkipTally, photo_loader
 from .encoder import TimmFeatureEncoder
+from .rows import RowFile
 from .statistics import ChannelStatistics
 
 SCHEMA_VERSION = 1
@@ -82,20 +84,8 @@ def _create_array(path: Path, shape: tuple[int, ...], dtype: type) -> None:
     os.replace(beside, path)
 
 
-def _open_array(path: Path, shape: tuple[int, ...], dtype: type, mode: str) -> np.memmap:
-    try:
-        array = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is missing or corrupt ({error}): delete its folder and build it again") from error
-    if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{path} holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}: rebuild it")
-    return array
-
-
 class FeatureCache:
     """Read access to a finished cache; use :meth:`open`.
-
-    Pickles into data loader workers as its folder alone; each of them maps the file itself.
 
     Attributes:
         path: the cache's folder.
@@ -114,7 +104,7 @@ class FeatureCache:
         self.std = torch.tensor(meta["std"])
         self.skipped = [SkippedPhoto(*photo) for photo in meta["skipped"]]
         self._skipped_rows = {photo.index for photo in self.skipped}
-        self._features = None
+        self._rows = RowFile(path / "features.npy", _array_shape(meta), np.float16, axes=2)
 
     @classmethod
     def open(cls, path: str | os.PathLike, encoder: TimmFeatureEncoder) -> "FeatureCache":
@@ -128,11 +118,10 @@ class FeatureCache:
         _check_encoder(path, meta["encoder"], _describe_encoder(encoder))
         if "mean" not in meta:
             raise ValueError(f"{path} is not finished: run build_feature_cache again, it goes on where it stopped")
-        state = _open_array(path / "state.npy", _array_shape(meta)[:1], np.uint8, "r")
+        state = RowFile(path / "state.npy", _array_shape(meta)[:1], np.uint8).read(0, _array_shape(meta)[0])
         cache = cls(path, meta)
         if (state == TO_DO).any() or set(np.flatnonzero(state == SKIPPED).tolist()) != cache._skipped_rows:
             raise ValueError(f"{path}/state.npy contradicts meta.json: delete the folder and build it again")
-        cache._map()
         return cache
 
     def __len__(self) -> int:
@@ -148,15 +137,17 @@ class FeatureCache:
             raise ValueError(f"row {index} has no features: it was skipped or lies outside the {len(self)} rows")
         if flipped and self.num_views == 1:
             raise ValueError("the cache holds no mirrored photos: build it with flips=True")
-        return torch.from_numpy(np.array(self._map()[index, int(flipped)]))
+        return torch.from_numpy(self._rows.read(index * self.num_views + int(flipped))[0])
 
-    def _map(self) -> np.memmap:
-        if self._features is None:
-            self._features = _open_array(self.path / "features.npy", _array_shape(self.meta), np.float16, "r")
-        return self._features
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_features": None}
+    def chunks(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All valid rows in order, at most `size` at a time: row numbers (N,) and float16 features (N, C, h, w)."""
+        for start in range(0, len(self), size):
+            count = min(size, len(self) - start)
+            valid = [place for place in range(count) if self.is_valid(start + place)]
+            if valid:
+                rows = self._rows.read(start * self.num_views, count * self.num_views)
+                features = torch.from_numpy(rows[:: self.num_views])
+                yield start + torch.tensor(valid), features if len(valid) == count else features[valid]
 
 
 def _check_encoder(path: Path, cached: dict, given: dict) -> None:
@@ -211,8 +202,8 @@ def build_feature_cache(
     if meta["key"] != key:
         raise ValueError(f"{folder} belongs to the key {meta['key']}, expected {key}: delete it and build it again")
     if "mean" not in meta:
-        features = _open_array(folder / "features.npy", shape, np.float16, "r+")
-        state = _open_array(folder / "state.npy", shape[:1], np.uint8, "r+")
+        features = RowFile(folder / "features.npy", shape, np.float16)
+        state = RowFile(folder / "state.npy", shape[:1], np.uint8)
         tally = SkipTally(max_skipped_share)
         _fill(encoder, photos, features, state, tally, batch_size, num_workers, autocast_dtype)
         _finish(folder, meta, features, state, list(tally.photos.values()))
@@ -221,7 +212,7 @@ def build_feature_cache(
 
 def _fill(encoder, photos, features, state, tally, batch_size, num_workers, autocast_dtype) -> None:
     """Compute all rows that are not done. Photos skipped by an interrupted run are tried again."""
-    rows = np.flatnonzero(state != DONE).tolist()
+    rows = np.flatnonzero(state.read(0, len(photos)) != DONE).tolist()
     tally.num_seen = len(photos) - len(rows)
     loader = photo_loader(Subset(photos, rows), batch_size, num_workers)
     pending: list[tuple[int, int]] = []  # rows computed but not yet marked, with their new state
@@ -230,8 +221,11 @@ def _fill(encoder, photos, features, state, tally, batch_size, num_workers, auto
         with tqdm(total=len(photos), initial=tally.num_seen, desc="features", unit="photo", disable=None) as progress:
             for batch in loader:
                 if batch["pixel_values"] is not None:
-                    indices = batch["indices"].numpy()
-                    features[indices] = _encode(encoder, batch, features.shape[1], autocast_dtype)
+                    indices = batch["indices"].tolist()
+                    for index, values in zip(
+                        indices, _encode(encoder, batch, features.row_shape[0], autocast_dtype), strict=True
+                    ):
+                        features.write(index, values)
                     pending += [(index, DONE) for index in indices]
                 pending += [(photo.index, SKIPPED) for photo in batch["skipped"]]
                 tally.add(batch)
@@ -244,10 +238,10 @@ def _fill(encoder, photos, features, state, tally, batch_size, num_workers, auto
     tally.finish()
 
 
-def _flush(features: np.memmap, state: np.memmap, pending: list[tuple[int, int]]) -> None:
+def _flush(features: RowFile, state: RowFile, pending: list[tuple[int, int]]) -> None:
     features.flush()  # first: a row marked as done must be on disk
     for row, row_state in pending:
-        state[row] = row_state
+        state.write(row, np.uint8(row_state))
     state.flush()
     pending.clear()
 
@@ -265,12 +259,14 @@ def _encode(encoder: TimmFeatureEncoder, batch: dict, num_views: int, autocast_d
     return half.numpy()
 
 
-def _finish(folder: Path, meta: dict, features: np.memmap, state: np.memmap, skipped: list[SkippedPhoto]) -> None:
+def _finish(folder: Path, meta: dict, features: RowFile, state: RowFile, skipped: list[SkippedPhoto]) -> None:
     statistics = ChannelStatistics()
-    valid = np.flatnonzero(state == DONE)
-    for start in range(0, len(valid), ROWS_PER_CHUNK):
-        chunk = features[valid[start : start + ROWS_PER_CHUNK]]
-        statistics.update(torch.from_numpy(chunk).flatten(0, 1))
+    done = state.read(0, state.num_rows) == DONE
+    for start in range(0, len(done), ROWS_PER_CHUNK):
+        valid = done[start : start + ROWS_PER_CHUNK]
+        if valid.any():
+            chunk = features.read(start, len(valid))[valid]
+            statistics.update(torch.from_numpy(chunk).flatten(0, 1))
     finished = {
         "skipped": [list(photo) for photo in sorted(skipped)],
         "mean": statistics.mean.tolist(),

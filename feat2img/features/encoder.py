@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from .hub import check_weights_within_reach
 from .tracing import check_layers, near_names, remove_unused, run_until, trace
 
 UNCOUNTED = "num_batches_tracked"  # batch norm's step counter, which changes no output
@@ -50,6 +51,7 @@ def _read_weights(path: str | PathLike) -> dict[str, torch.Tensor]:
 
 def _download_weights(model_name: str, image_size: int) -> dict[str, torch.Tensor]:
     try:
+        check_weights_within_reach(model_name)
         return _create_network(model_name, image_size, pretrained=True).state_dict()
     except Exception as error:  # timm, the Hub and the network each raise their own types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,6 +11,7 @@ from PIL import Image
 from feat2img.data import ImageTransform, PhotoDataset, photo_loader
 from feat2img.features import CachedPhotoDataset, FeatureCache, TimmFeatureEncoder, build_feature_cache
 from feat2img.features import cache as cache_module
+from feat2img.features.rows import RowFile
 
 SIZE = 32
 
@@ -97,11 +98,10 @@ def test_interrupted_build_goes_on_without_repeating(encoder, tmp_path):
 def test_rows_are_marked_only_after_their_features_are_on_disk(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "SECONDS_BETWEEN_FLUSHES", 0.0)
     order = []
-    flush = np.memmap.flush
-    monkeypatch.setattr(np.memmap, "flush", lambda self: (order.append(self.ndim), flush(self)))
+    flush = RowFile.flush
+    monkeypatch.setattr(RowFile, "flush", lambda self: (order.append(self.path.name), flush(self)))
     build(encoder, make_photos(4), tmp_path)
-    order = order[2:]  # of the new, empty arrays
-    assert order[::2] == [5] * (len(order) // 2) and order[1::2] == [1] * (len(order) // 2) and len(order) >= 4
+    assert order == ["features.npy", "state.npy"] * (len(order) // 2) and len(order) >= 4
 
 
 def test_skipped_photos_are_named_and_left_out_of_the_statistics(encoder, tmp_path):
@@ -197,12 +197,19 @@ def test_cache_pickles_small_and_works_in_workers(encoder, tmp_path):
     photos = make_photos(9, broken=(2,))
     cache = build(encoder, photos, tmp_path)
     cache.features(0)
-    assert pickle.loads(pickle.dumps(cache))._features is None
     assert torch.equal(pickle.loads(pickle.dumps(cache)).features(1), cache.features(1))
     batches = list(photo_loader(CachedPhotoDataset(photos, cache, False), batch_size=3, num_workers=1))
     assert torch.cat([batch["indices"] for batch in batches]).tolist() == [0, 1, 3, 4, 5, 6, 7, 8]
     assert batches[0]["features"].shape == (2, *cache.feature_shape)
     assert batches[0]["skipped"][0].index == 2
+
+
+def test_chunks_are_all_valid_rows_in_order(encoder, tmp_path):
+    cache = build(encoder, make_photos(9, broken=(2, 6, 7, 8)), tmp_path, flips=True)
+    chunks = list(cache.chunks(3))
+    assert [rows.tolist() for rows, _ in chunks] == [[0, 1], [3, 4, 5]]
+    for rows, features in chunks:
+        assert torch.equal(features, torch.stack([cache.features(int(row)) for row in rows]))
 
 
 def test_cached_flips_go_with_flipped_pixels(encoder, tmp_path):
