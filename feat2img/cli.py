@@ -153,9 +153,9 @@ def add_compare(commands) -> None:
         "--num_inference_steps",
         type=whole_number(1),
         nargs="+",
-        default=[25],
+        default=[],
         metavar="N",
-        help="steps of diffusion pipelines, one result for each (default: 25)",
+        help="steps of diffusion pipelines, one result for each (default: each pipeline's own number)",
     )
     parser.add_argument("--num_workers", type=whole_number(0), default=0, help="processes that decode photos")
     parser.add_argument(
@@ -237,7 +237,9 @@ def add_reconstruct(commands) -> None:
     )
     parser.add_argument("pipeline", metavar="PIPELINE", help="folder or Hub name of a pipeline")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, or folders of them")
-    parser.add_argument("--num_inference_steps", type=whole_number(1), default=25, metavar="N", help="default: 25")
+    parser.add_argument(
+        "--num_inference_steps", type=whole_number(1), metavar="N", help="default: the pipeline's own number"
+    )
     add_shared(parser, batch_size=8)
     parser.set_defaults(run=run_reconstruct)
 
@@ -292,7 +294,8 @@ def run_sweep(args: argparse.Namespace) -> int:
 
 
 def run_reconstruct(args: argparse.Namespace) -> int:
-    from .evaluation.decoding import load_pipeline, resolve_device, takes_steps
+    from .evaluation.decoding import load_pipeline, own_steps, resolve_device
+    from .evaluation.formatting import format_steps
     from .evaluation.outputs import make_output_dir, write_image
     from .evaluation.reconstruct import Reconstruction, find_photos, output_names, output_stems, reconstruct_photos
 
@@ -301,7 +304,8 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     photos = find_photos(args.photos)
     stems = output_stems(photos, folder)
     pipeline = load_pipeline(args.pipeline, resolve_device(args.device), args.dtype, args.scheduler)
-    title = f"{pipeline.kind}, {args.num_inference_steps} steps" if takes_steps(pipeline) else pipeline.kind
+    steps = args.num_inference_steps or own_steps(pipeline)
+    title = f"{pipeline.kind}, {format_steps(steps)}" if steps else pipeline.kind
     options = {name: getattr(args, name) for name in ("batch_size", "seed", "num_inference_steps", "guidance_scale")}
     written = 0
     for index, result in reconstruct_photos(pipeline, photos, **options):

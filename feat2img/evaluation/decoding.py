@@ -82,6 +82,11 @@ def takes_steps(pipeline: Feat2ImgPipeline) -> bool:
     return "num_inference_steps" in inspect.signature(type(pipeline).__call__).parameters
 
 
+def own_steps(pipeline: Feat2ImgPipeline) -> int | None:
+    """The steps of a call that names none; None for a pipeline that decodes in one pass."""
+    return pipeline.config.num_inference_steps if takes_steps(pipeline) else None
+
+
 def unique_names(paths: list[str]) -> list[str]:
     """Short names for pipelines: the folder's name, with its parents' where that is not unique, then a number."""
     parts = [Path(path).expanduser().resolve().parts if Path(path).exists() else Path(path).parts for path in paths]

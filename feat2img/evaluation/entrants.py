@@ -11,7 +11,7 @@ from ..data.pixels import ImageTransform, uint8_to_pixels
 from ..pipelines import Feat2ImgPipeline
 from .baselines import NearestTrainingPhoto, mean_image
 from .contender import Batch, Contender
-from .decoding import decode, takes_steps
+from .decoding import decode, own_steps, takes_steps
 from .photos import SCIKIT_IMAGE, load_comparison_photos
 from .pixel_optimisation import invert_by_optimisation
 from .ridge import fit_ridge
@@ -84,7 +84,9 @@ def pipeline_contenders(pipeline: Feat2ImgPipeline, name: str, settings: Compare
             measure,
         )
 
-    return [contender(n) for n in (dict.fromkeys(settings.num_inference_steps) if samples else [None])]
+    return [
+        contender(n) for n in (dict.fromkeys(settings.num_inference_steps) if samples else ()) or [own_steps(pipeline)]
+    ]
 
 
 def baseline_contenders(

@@ -78,6 +78,11 @@ def _check_images(images: Tensor, targets: Tensor) -> None:
         )
 
 
+def _float(images: Tensor) -> Tensor:
+    """As float32 with the channels last, in which a CPU filters with a window twice as fast."""
+    return images.float().contiguous(memory_format=torch.channels_last)
+
+
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
     """No TF32 and no autotuning on CUDA: SSIM subtracts nearly equal numbers, and two runs must agree."""
@@ -104,7 +109,7 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
         raise ValueError(f"SSIM needs images of at least 11 x 11 pixels, got {tuple(images.shape[-2:])}")
     with exact_convolutions():
         _, similarity = structural_similarity_index_measure(
-            images.float(), targets.float(), data_range=255.0, reduction="none", return_full_image=True
+            _float(images), _float(targets), data_range=255.0, reduction="none", return_full_image=True
         )
     inside = slice(SSIM_BORDER, -SSIM_BORDER)
     return similarity[..., inside, inside].mean(dim=(1, 2, 3))
@@ -121,7 +126,7 @@ def ms_ssim(images: Tensor, targets: Tensor) -> Tensor:
         raise ValueError(f"MS-SSIM needs images of more than 160 pixels, got {tuple(images.shape[-2:])}")
     with exact_convolutions():
         similarity = multiscale_structural_similarity_index_measure(
-            images.float(), targets.float(), data_range=255.0, reduction="none", normalize="relu"
+            _float(images), _float(targets), data_range=255.0, reduction="none", normalize="relu"
         )
     return similarity.reshape(-1)
 

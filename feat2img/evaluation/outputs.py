@@ -80,7 +80,7 @@ def describe_settings(paths: list[str], settings: CompareSettings) -> dict[str, 
     if not settings.baselines or not settings.pixel_optimisation_steps:
         unused += ("pixel_optimisation_steps", "pixel_optimisation_images")
     chosen = {name: value for name, value in chosen.items() if name not in unused}
-    chosen["num_inference_steps"] = ", ".join(map(str, settings.num_inference_steps))
+    chosen["num_inference_steps"] = ", ".join(map(str, settings.num_inference_steps)) or "each pipeline's own"
     packages = ("torch", "diffusers", "timm", "torchmetrics")
     versions = [f"feat2img {__version__}", *(f"{name} {version(name)}" for name in packages)]
     return {

@@ -16,7 +16,7 @@ class CompareSettings:
     size: str = "320px"  # of ImageNette on the Hub
     image_column: str | None = None
     num_images: int | None = 256  # None: all
-    num_inference_steps: tuple[int, ...] = (25,)  # each for every pipeline that samples in steps
+    num_inference_steps: tuple[int, ...] = ()  # each for every pipeline that samples in steps; (): its own number
     guidance_scale: float | None = None  # None: the pipeline's default
     scheduler: str | None = None  # None: the pipeline's own
     num_samples: int = 1  # per photo, of pipelines that sample
@@ -41,7 +41,7 @@ class CompareSettings:
         for name in (*positive, "pixel_optimisation_images", "num_grid_images"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.num_inference_steps or min(self.num_inference_steps) < 1:
+        if min(self.num_inference_steps, default=1) < 1:
             raise ValueError(f"num_inference_steps must all be at least 1, got {list(self.num_inference_steps)}")
         for name in ("num_workers", "seed", "pixel_optimisation_steps"):
             if getattr(self, name) < 0:

@@ -35,6 +35,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         patch_size: p above.
         conditioning: "cross_attention", "concat" or "both".
         residual_scale: pixels per unit of the residual; brings it to about the variance of an image.
+        num_inference_steps: denoising steps of a call that names none.
     """
 
     kind = "diffusion"
@@ -52,6 +53,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         patch_size: int = 4,
         conditioning: str = "both",
         residual_scale: float = 0.25,
+        num_inference_steps: int = 25,
     ):
         super().__init__()
         if conditioning not in CONDITIONINGS:
@@ -64,6 +66,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
             patch_size=patch_size,
             conditioning=conditioning,
             residual_scale=residual_scale,
+            num_inference_steps=num_inference_steps,
         )
 
     @torch.no_grad()
@@ -71,7 +74,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         self,
         images: Image.Image | list[Image.Image] | torch.Tensor | None = None,
         features: torch.Tensor | None = None,
-        num_inference_steps: int = 25,
+        num_inference_steps: int | None = None,
         guidance_scale: float = 1.0,
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -85,7 +88,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         Args:
             images: photos to encode and reconstruct, see `encode`.
             features: or the features themselves, (B, C, h, w).
-            num_inference_steps: denoising steps, one call of the denoiser each.
+            num_inference_steps: denoising steps, one call of the denoiser each; None: the pipeline's own number.
             guidance_scale: classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598); 1 is off, more doubles
                 the cost of a step.
             eta: DDIM's eta (Song et al. 2021, arXiv:2010.02502, eq. 16), 0 to 1, for schedulers that know it.
@@ -97,6 +100,8 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
                 returns under "latents" replaces them.
         """
         self.check_inputs(images, features, num_images_per_feature, output_type, generator)
+        if num_inference_steps is None:
+            num_inference_steps = self.config.num_inference_steps
         if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
             raise ValueError(f"num_inference_steps is {num_inference_steps}; expected a whole number from 1")
         if not 0 <= eta <= 1:

@@ -138,7 +138,7 @@ class DiffusionConfig(TrainingConfig):
     condition_dropout: float = 0.1  # share of examples that train the null condition, for guidance
     perceptual_weight: float = 0.0  # of the first guess, or without one of the image that the prediction implies
     perceptual_max_timestep: int = 300  # the latter counts below this timestep only, that is at low noise
-    num_inference_steps: int = 25  # of the sample grids
+    num_inference_steps: int = 25  # of the sample grids, and the pipeline's default
 
     def __post_init__(self):
         super().__post_init__()

@@ -58,7 +58,7 @@ class SampleGrid:
         pipeline.set_progress_bar_config(disable=True)
         generators = [torch.Generator(pipeline.device).manual_seed(index) for index in range(len(self.pixels))]
         with self.accelerator.autocast():
-            output = pipeline(images=self.pixels, generator=generators, output_type="pt", **self.task.sampling_options)
+            output = pipeline(images=self.pixels, generator=generators, output_type="pt")
         decoder.train()
         if ema is not None:
             ema.restore(decoder.parameters())

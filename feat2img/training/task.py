@@ -1,7 +1,6 @@
 """What the shared loop expects of a decoder's training."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -20,8 +19,6 @@ class TrainingTask(ABC):
     A subclass builds `decoder`, the module that images come from, in its `__init__`; the loop calls `prepare` once
     and `step` for every batch.
     """
-
-    sampling_options: dict[str, Any] = {}
 
     def __init__(self, config: TrainingConfig, encoder: TimmFeatureEncoder, accelerator: Accelerator):
         self.config = config

@@ -37,6 +37,15 @@ def count_denoiser_calls(pipe) -> list[int]:
     return sizes
 
 
+def test_a_call_without_steps_takes_the_pipeline_s_own_number(make_diffusion):
+    pipe = make_diffusion()
+    assert pipe.config.num_inference_steps == 25
+    pipe.register_to_config(num_inference_steps=3)
+    calls = count_denoiser_calls(pipe)
+    assert torch.equal(run(pipe, features_for(pipe), steps=None), run(pipe, features_for(pipe), steps=3))
+    assert calls == [2] * 6
+
+
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 def test_conditionings(make_diffusion, conditioning):
     """Each one paints, and each one reads its features."""
@@ -187,7 +196,7 @@ def test_the_callback_sees_every_step_and_may_change_it(make_diffusion):
     assert black.abs().max() == 0
 
 
-@pytest.mark.parametrize("steps", [0, -3, 2.5, "4", None])
+@pytest.mark.parametrize("steps", [0, -3, 2.5, "4"])
 def test_bad_step_counts_are_refused(make_diffusion, steps):
     pipe = make_diffusion()
     with pytest.raises(ValueError, match=f"num_inference_steps is {steps}; expected a whole number from 1"):

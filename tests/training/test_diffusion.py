@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import DDIMScheduler
 
 from feat2img.pipelines.diffusion import denoise
@@ -197,10 +198,11 @@ def test_the_pipeline_samples_with_the_current_weights(make_task):
     pipe.set_progress_bar_config(disable=True)
     assert isinstance(pipe.scheduler, DDIMScheduler)
     assert pipe.scheduler.config.prediction_type == "v_prediction" and pipe.scheduler.alphas_cumprod[-1] == 0
+    assert pipe.config.num_inference_steps == task.config.num_inference_steps == 2
 
     def sample():
         generator = torch.Generator().manual_seed(0)
-        return pipe(images=PIXELS, generator=generator, output_type="pt", **task.sampling_options).images
+        return pipe(images=PIXELS, generator=generator, output_type="pt").images
 
     images = sample()
     assert images.shape == (4, 3, 32, 32) and torch.isfinite(images).all()
@@ -217,3 +219,17 @@ def test_gradient_checkpointing_changes_no_number(make_task):
     assert torch.equal(step(plain)["loss"], step(saving)["loss"])
     for one, other in zip(plain.decoder.parameters(), saving.decoder.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_bfloat16_training_on_a_cpu_attends_by_plain_matrix_products(make_config, make_encoder):
+    """The same numbers as PyTorch's fused attention, which is slow backward there."""
+    processors, predictions = set(), []
+    for mixed_precision in ("no", "bf16"):
+        torch.manual_seed(0)
+        task = DiffusionTask(make_config("diffusion"), make_encoder(), Accelerator(mixed_precision=mixed_precision))
+        processors.add(tuple({type(processor).__name__ for processor in task.decoder.unet.attn_processors.values()}))
+        patches = F.pixel_unshuffle(PIXELS, 4)
+        predictions.append(task.decoder(patches, patches, torch.tensor([0, 9, 99, 999]), task.encoder(PIXELS)))
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert processors == {("AttnProcessor2_0",), ("AttnProcessor",)}
+    torch.testing.assert_close(predictions[0].prediction, predictions[1].prediction, rtol=1e-4, atol=1e-5)
