@@ -11,7 +11,11 @@ ENCODER_WEIGHTS ?=
 QUICKSTART_FLAGS = --preset quickstart --dataset_name $(DATASET) --max_train_minutes $(MINUTES) \
 	--resume_from_checkpoint latest $(if $(ENCODER_WEIGHTS),--encoder_weights $(ENCODER_WEIGHTS))
 
-.PHONY: demo test test-slow quality style install train-quickstart clean
+# The browser that `make test-browser` shows the report in.
+HAS_BROWSER = { command -v chromium || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null
+SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: demo test test-slow test-browser browser quality style install train-quickstart clean
 
 install: $(VENV)/.installed
 
@@ -30,6 +34,20 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -q
+
+test-browser: browser $(VENV)/.installed-browser
+	FEAT2IMG_BROWSER=1 $(BIN)/python -m pytest -q tests/evaluation/test_browser.py
+
+$(VENV)/.installed-browser: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[browser]"
+	touch $@
+
+browser:
+	@if ! { $(HAS_BROWSER); } && command -v apt-get >/dev/null; then \
+		$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium chromium-driver; fi; \
+	{ $(HAS_BROWSER); } || { echo "make test-browser needs chromium and chromedriver on the PATH" \
+		"(Debian: apt-get install chromium chromium-driver)" >&2; exit 1; }
 
 quality: install
 	$(BIN)/ruff check .

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from PIL import ImageFont
 
 from .grid import shorten
-from .report_drawing import Drawing, Line, Mark, Text, text_width
-from .report_terms import badness, direction, metric_of, show, show_milliseconds
+from .report_drawing import WIDEST_FONT, Drawing, Line, Mark, Text, text_width
+from .report_terms import SHARES, badness, direction, metric_of, show, show_milliseconds
 
 TEXT = 12.0  # font size in pixels
 LABEL_WIDTH = 180.0  # of a point's name, in pixels
@@ -96,11 +96,12 @@ def quality_latency(
     legend, top = _legend({p.name: p.series for p in points}, width, 30) if has_legend else ([], 0.0)
     height = top + 310
     values = [p.value for p in points]
-    spread = max(max(values) - min(values), 0.15 * max(map(abs, values)), 1e-6)
+    spread = max(max(values) - min(values), 0.15 * max(map(abs, values)), least_spread(metric))
     latencies = [math.log10(p.latency_ms) for p in points]
     pad = max(0.25 * (max(latencies) - min(latencies)), 0.25)
     x_range = (min(latencies) - pad, max(latencies) + pad)
-    y_range = (min(values) - 0.5 * spread, max(values) + 0.5 * spread)
+    top_value = max(values) + 0.5 * spread
+    y_range = (max(min(values) - 0.5 * spread, min(0.0, *values) - 0.06 * top_value), top_value)
     baselines = {name: value for name, value in baselines.items() if y_range[0] < value < y_range[1]}
     yardsticks = {name: value for name, value in yardsticks.items() if y_range[0] < value < y_range[1]}
     right = width - (52 if yardsticks else 10)
@@ -125,9 +126,19 @@ def quality_latency(
     return drawing
 
 
+def least_spread(metric: str) -> float:
+    """The least span of an axis, twenty units of a metric's last digit: equal values are no reason to zoom in."""
+    return 20 * 10.0 ** -metric_of(metric).digits
+
+
+def value_ticks(metric: str, low: float, high: float) -> list[float]:
+    """Round numbers within [low, high], of a share those that it can be."""
+    return [tick for tick in nice_ticks(low, high) if metric not in SHARES or -1e-9 < tick < 1 + 1e-9]
+
+
 def _quality_axes(box: Box, metric: str) -> list:
     shapes = []
-    for value in nice_ticks(*box.y_range):
+    for value in value_ticks(metric, *box.y_range):
         y = box.y(value)
         shapes += [Line([(box.left, y), (box.right, y)], "line")]
         shapes += [Text(box.left - 8, y + 4, show_tick(metric, value), anchor="end")]
@@ -136,7 +147,7 @@ def _quality_axes(box: Box, metric: str) -> list:
         x = box.x(math.log10(value))
         text = f"{value / 1000:g} s" if value >= 1000 else f"{value:g} ms"
         shapes += [Line([(x, box.bottom), (x, box.bottom + 4)], "muted")]
-        half = 0.53 * text_width(text, 11)
+        half = 0.5 * text_width(text, 11)
         if x - half > free:
             shapes += [Text(x, box.bottom + 18, text, anchor="middle", size=11)]
             free = x + half + 4
@@ -147,7 +158,7 @@ def _quality_axes(box: Box, metric: str) -> list:
 
 def show_tick(metric: str, value: float) -> str:
     """A tick's value, with no more decimals than round numbers need."""
-    if metric in ("pixel_accuracy", "verifier_top1", "verifier_top5", "true_label_top1"):
+    if metric in SHARES:
         return f"{100 * value:.4g}%"
     return f"{value:.4g}".replace("-", "−") if abs(value) > 1e-12 else "0"
 
@@ -168,8 +179,11 @@ def _baseline_lines(box: Box, baselines: dict[str, float], taken: list[tuple]) -
     """Dashed lines with their names above or below, each where it covers least of points and names before it."""
     shapes: list = []
     taken = list(taken)
+    names: dict[float, list[str]] = {}
     for name, value in baselines.items():
-        y, text = box.y(value), _short(name)
+        names.setdefault(round(box.y(value)), []).append(name)  # on one line, one after the other
+    for y, shared in names.items():
+        text = shorten(", ".join(shared), ImageFont.load_default(11), (box.right - box.left - 12) / WIDEST_FONT)
         steps = range(0, max(1, int(box.right - box.left - text_width(text, 11) - 6)), 12)
         spots = [(box.left + 6 + step, y + rise) for rise in (-4, 13) for step in steps]
         best = min(spots, key=lambda spot: sum(overlap(_text_box(*spot, text, 11), other) for other in taken))
@@ -200,7 +214,7 @@ def _short(name: str) -> str:
 
 
 def _text_box(x: float, y: float, text: str, size: float) -> tuple[float, float, float, float]:
-    return x, y - 0.8 * size, x + 1.06 * text_width(text, size), y + 0.25 * size
+    return x, y - 0.8 * size, x + text_width(text, size), y + 0.25 * size
 
 
 def text_boxes(drawing: Drawing) -> list[tuple]:
@@ -237,28 +251,44 @@ def class_dots(rows: list[tuple[str, dict[str, float]]], metric: str, series: di
         rows: (class name, pipeline => mean), from the top; finite means, at least one.
         series: pipeline => how it looks, for the legend and the dots.
     """
-    width, gap, left = 420.0, 24.0, 124.0
+    width, gap, left = 420.0, 24.0, 140.0
     legend, top = _legend(series, width)
     values = [value for _, means in rows for value in means.values()]
-    spread = max(max(values) - min(values), 1e-6)
+    low, high = min(values), max(max(values), min(values) + least_spread(metric))
+    pad = 0.06 * (high - low)
     top += 38
     bottom = top + gap * len(rows)
-    box = Box(left, top, width - 14, bottom, (min(values) - 0.06 * spread, max(values) + 0.06 * spread), (0, 1))
+    box = Box(left, top, width - 14, bottom, (low - pad, high + pad), (0, 1))
     title = metric_of(metric).title
     drawing = Drawing(width, bottom + 26, f"Mean {title} by class ({direction(metric)}), see the table below.", legend)
     drawing.shapes.append(Text(0, top - 12, f"{title} ({direction(metric)})", "ink", size=13))
-    for value in nice_ticks(*box.x_range):
+    for value in value_ticks(metric, *box.x_range):
         drawing.shapes.append(Line([(box.x(value), top), (box.x(value), bottom)], "line"))
         drawing.shapes.append(Text(box.x(value), bottom + 18, show_tick(metric, value), anchor="middle"))
     font = ImageFont.load_default(TEXT)
     for number, (name, means) in enumerate(rows):
         y = top + gap * (number + 0.5)
-        drawing.shapes.append(Text(left - 10, y + 4, shorten(name, font, left - 14), "ink", "end"))
+        drawing.shapes.append(Text(left - 10, y + 4, shorten(name, font, (left - 10) / WIDEST_FONT), "ink", "end"))
         drawing.shapes.append(Line([(box.x(min(means.values())), y), (box.x(max(means.values())), y)], "line", 3))
-        for label, value in means.items():
+        rises = _apart([box.x(value) for value in means.values()])
+        for (label, value), rise in zip(means.items(), rises, strict=True):
             note = f"{name}, {label}: {show(metric, value)}"
-            drawing.shapes.append(Mark(box.x(value), y, *series[label], 5, note))
+            drawing.shapes.append(Mark(box.x(value), y + rise, *series[label], 5, note))
     return drawing
+
+
+def _apart(xs: list[float]) -> list[float]:
+    """How far dots of one line rise or sink so that none hides another at the same place."""
+    rises = [0.0] * len(xs)
+    order = sorted(range(len(xs)), key=xs.__getitem__)
+    start = 0
+    for stop in range(1, len(order) + 1):
+        if stop == len(order) or xs[order[stop]] - xs[order[stop - 1]] > 6:
+            step = min(9.0, 18 / (stop - start))
+            for place, number in enumerate(order[start:stop]):
+                rises[number] = (place - (stop - start - 1) / 2) * step
+            start = stop
+    return rises
 
 
 def _legend(series: dict[str, Series], width: float, y: float = 10.0) -> tuple[list, float]:
@@ -267,7 +297,7 @@ def _legend(series: dict[str, Series], width: float, y: float = 10.0) -> tuple[l
     x = 6.0
     for name, style in series.items():
         text = _short(name)
-        wide = 16 + 1.06 * text_width(text)
+        wide = 16 + text_width(text)
         if x > 6 and x + wide > width:
             x, y = 6.0, y + 20
         shapes += [Mark(x, y, *style, 5), Text(x + 11, y + 4, text, "ink")]

@@ -19,9 +19,16 @@ def format_count(value: int | None) -> str:
     if value is None:
         return "-"
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
+        if value >= 0.9995 * size:  # 999,600 is 1 M in three figures
+            return f"{format_figures(value / size)}{unit}"
     return str(value)
+
+
+def format_figures(value: float | None) -> str:
+    """Three significant figures without an exponent, all figures from 1,000 on; "-" for what was not measured."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def format_steps(num_inference_steps: int | None) -> str:

@@ -19,6 +19,8 @@ from .report import figures, render_report
 from .report_data import ReportData, label
 from .settings import CompareSettings
 
+PAIR_COLUMNS = ("a", "b", "metric", "difference", "low", "high", "num_images")
+
 
 def write_comparison(data: ReportData, output_dir: str | Path) -> dict[str, Path]:
     """Write all files into a folder, which is made if need be; each appears only when it is complete.
@@ -27,14 +29,16 @@ def write_comparison(data: ReportData, output_dir: str | Path) -> dict[str, Path
         File name => path: results.json, results.csv, pairs.csv, per_image.csv, grid.png, report.html and the charts.
     """
     folder = make_output_dir(output_dir)
-    contents = {
-        "results.json": results_json(data.rows).encode(),
-        "results.csv": table_csv(data.rows).encode(),
-        "pairs.csv": table_csv(data.pairs).encode(),
-        "per_image.csv": per_image_csv(data).encode(),
-        "grid.png": png_bytes(image_grid(data.columns)),
-        "report.html": render_report(data).encode(),
+    texts = {
+        "results.json": results_json(data.rows),
+        "results.csv": table_csv(data.rows),
+        "pairs.csv": table_csv(data.pairs, PAIR_COLUMNS),
+        "per_image.csv": per_image_csv(data),
+        "report.html": render_report(data),
     }
+    # a file's name may hold bytes that are no text; hours of work must not be lost over it
+    contents = {name: text.encode(errors="replace") for name, text in texts.items()}
+    contents["grid.png"] = png_bytes(image_grid(data.columns))
     contents |= {f"{name}.png": png_bytes(image) for name, image in figures(data).items()}
     for name, content in contents.items():
         write_atomically(folder / name, content)
@@ -92,7 +96,9 @@ def describe_settings(paths: list[str], settings: CompareSettings) -> dict[str, 
 
 def plain(value):
     """JSON knows no infinity, so an infinite score becomes the string "inf", as PSNR of equal images; Python's
-    `float("inf")` reads it back."""
+    `float("inf")` reads it back. What is not a number was not measured: null."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -102,9 +108,9 @@ def results_json(results: list[dict]) -> str:
     return json.dumps(rows, indent=2, allow_nan=False) + "\n"
 
 
-def table_csv(rows: list[dict]) -> str:
-    """Flat dicts as CSV, one column for every key that one of them has; what was left out is empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row if name != "left_out"))
+def table_csv(rows: list[dict], columns: tuple[str, ...] = ()) -> str:
+    """Flat dicts as CSV, the given columns and one for every further key that one has; what was left out is empty."""
+    columns = list(dict.fromkeys([*columns, *(name for row in rows for name in row if name != "left_out")]))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -1,13 +1,15 @@
 """A comparison as one HTML file that needs no network: verdict, tables, charts, photos, settings."""
 
 import math
+import re
 from html import escape
 from string import Template
+from typing import NamedTuple
 
 from PIL import Image
 
 from .charts import Point, Series, curve, quality_latency
-from .report_classes import class_charts, class_table
+from .report_classes import MOST_CLASSES, class_charts, class_means, class_metrics, class_table
 from .report_data import ReportData, label
 from .report_drawing import Drawing, series_style, to_image, to_svg
 from .report_page import PAGE
@@ -32,31 +34,59 @@ def render_report(data: ReportData) -> str:
     """
     series = series_of(data)
     sections = [
-        _verdict(data),
-        _scores(data, series),
-        _charts("Quality against latency", quality_charts(data, series).values(), FRONT_INTRO),
-        _section("The first photos", first_photos(data), "Choose a photo to see it large beside its reconstructions."),
-        _section("Best and worst", case_grids(data), "Photos with the best and the worst mean over the pipelines."),
-        _classes(data, series),
-        _section("Cost", cost_table(data, series), "Decoding alone, after warm-up, unless a column says otherwise."),
-        _section("Several samples per photo", sampling_table(data, series)),
-        _section("Training", _curves(data, series)),
-        _section("What the columns mean", _terms(data)),
-        _section("Settings", _settings(data)),
+        Section("Scores", _scores(data, series), SCORES_INTRO),
+        Section("Quality against latency", _charts(quality_charts(data, series)), FRONT_INTRO),
+        Section("The first photos", first_photos(data), PHOTOS_INTRO),
+        Section("Best and worst", case_grids(data), _cases_intro(data)),
+        Section("By class", _classes(data, series), _classes_intro(data)),
+        Section("Cost", cost_table(data, series), "Decoding alone, after warm-up, unless a column says otherwise."),
+        Section("Several samples per photo", sampling_table(data, series)),
+        Section("Training", _curves(data, series)),
+        Section("What the columns mean", _terms(data)),
+        Section("Settings", _settings(data)),
     ]
+    sections = [section for section in sections if section.body]
     return Template(PAGE).substitute(
+        title=escape(_title(data)),
         style=colour_variables() + STYLE,
         summary=_summary(data),
-        sections="\n".join(part for part in sections if part),
+        links="".join(f'<a href="#{section.anchor}">{section.title}</a>' for section in sections),
+        sections="\n".join([_verdict(data), *(section.html for section in sections)]),
         dialog=DIALOG,
         script=SCRIPT,
     )
 
 
+SCORES_INTRO = (
+    "Means over the photos, small their 95 % intervals. Bold: the best pipeline, and those not told apart from it."
+)
 FRONT_INTRO = (
     "Filled points lie on the Pareto front: no other pipeline is both faster and better. Dashed lines are baselines; "
     "the scale on the right says what originals score when they are shrunk to so many pixels."
 )
+PHOTOS_INTRO = (
+    "Choose a photo to see it large beside its reconstructions. The photos in this page are JPEG files; grid.png has "
+    "them as they were scored."
+)
+
+
+class Section(NamedTuple):
+    """A part of the page under a heading; without a body it is left out."""
+
+    title: str
+    body: str
+    intro: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """What a link to it names."""
+        return self.title.lower().replace(" ", "-")
+
+    @property
+    def html(self) -> str:
+        """The whole part."""
+        intro = f'<p class="intro">{self.intro}</p>' if self.intro else ""
+        return f'<section id="{self.anchor}"><h2>{self.title}</h2>{intro}{self.body}</section>'
 
 
 def figures(data: ReportData) -> dict[str, Image.Image]:
@@ -96,20 +126,24 @@ def _paths(rows: list[dict]) -> list[list[str]]:
     return [[label(row) for row in group] for group in ordered]
 
 
-def _section(title: str, body: str, intro: str = "") -> str:
-    if not body:
-        return ""
-    paragraph = f'<p class="intro">{intro}</p>' if intro else ""
-    return f"<section><h2>{title}</h2>{paragraph}{body}</section>"
+def _title(data: ReportData) -> str:
+    """The name of the page, which tells several reports apart."""
+    names = list(dict.fromkeys(row["name"] for row in pipelines(data.rows)))
+    told = ", ".join(names) if len(names) <= 3 else f"{len(names)} pipelines"
+    return f"{told}: reconstructions from features" if names else "Reconstructions from features"
 
 
 def _summary(data: ReportData) -> str:
     first = data.rows[0]
-    split = f" ({first['split']})" if first.get("split") else ""
-    text = f"{first['num_images']:,} photos of {first.get('dataset')}{split}"
-    if first.get("encoder"):
-        text += f", features of {first['encoder']} at {first.get('layers')}"
-    return escape(f"{text}, on {first.get('device')} in {first.get('dtype')}")
+    text = f"{first['num_images']:,} photos"
+    if first.get("dataset"):
+        text += f" of {first['dataset']}" + (f" ({first['split']})" if first.get("split") else "")
+    features = [f"{row['encoder']} at {row.get('layers')}" for row in pipelines(data.rows) if row.get("encoder")]
+    if features:
+        text += f", features of {' and of '.join(dict.fromkeys(features))}"
+    if first.get("device"):
+        text += f", on {first['device']} in {first.get('dtype')}"
+    return escape(text)
 
 
 def _verdict(data: ReportData) -> str:
@@ -132,25 +166,38 @@ def _scores(data: ReportData, series: dict[str, Series]) -> str:
     table = score_table(data, series)
     if more:
         table += f"<details><summary>All other metrics</summary>{score_table(data, series, tuple(more))}</details>"
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in data.notes)
-    intro = (
-        "Means over the photos, small their 95 % intervals. Bold: the best pipeline, and those not told apart from it."
-    )
-    return _section("Scores", table + notes, intro)
+    return table + "".join(f'<p class="note">{_with_code(note)}</p>' for note in data.notes)
 
 
-def _charts(title: str, drawings, intro: str = "") -> str:
-    charts = "".join(to_svg(drawing) for drawing in drawings)
-    return _section(title, f'<div class="charts">{charts}</div>' if charts else "", intro)
+def _with_code(text: str) -> str:
+    """Escaped, and what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _charts(drawings: dict[str, Drawing]) -> str:
+    charts = "".join(to_svg(drawing) for drawing in drawings.values())
+    return f'<div class="charts">{charts}</div>' if charts else ""
+
+
+def _cases_intro(data: ReportData) -> str:
+    """By which metric, as `passes.best_and_worst` chooses it."""
+    metric = metric_of("lpips" if all(row.get("lpips") is not None for row in pipelines(data.rows)) else "psnr")
+    return f"The photos with the best and the worst {metric.title}, mean over the pipelines."
+
+
+def _classes_intro(data: ReportData) -> str:
+    text = "Means over the photos of a class, how many in brackets; best first."
+    most = max((len(class_means(data, metric)) for metric in class_metrics(data)), default=0)
+    if most > MOST_CLASSES:
+        text += f" The charts show {MOST_CLASSES} of {most:,} classes, those with the most photos, good and bad ones."
+    return text
 
 
 def _classes(data: ReportData, series: dict[str, Series]) -> str:
-    charts = class_charts(data, series)
+    charts = _charts(class_charts(data, series))
     if not charts:
         return ""
-    drawn = f'<div class="charts">{"".join(to_svg(chart) for chart in charts.values())}</div>'
-    table = f"<details><summary>All classes as a table</summary>{class_table(data)}</details>"
-    return _section("By class", drawn + table, "Means over the photos of a class, how many in brackets; best first.")
+    return f"{charts}<details><summary>All classes as a table</summary>{class_table(data)}</details>"
 
 
 def _curves(data: ReportData, series: dict[str, Series]) -> str:
@@ -178,9 +225,7 @@ def _terms(data: ReportData) -> str:
         metric = metric_of(name)
         span = f", {metric.range}" if metric.range else ""
         rule = f"{direction(name)}{span}".capitalize()
-        network = data.rows[0].get("distribution_network") if name in SET_METRICS else None
-        seen_by = f" Features of {escape(str(network))}." if network else ""
-        terms.append(f"<dt>{metric.title}</dt><dd>{escape(metric.description)}{seen_by} {rule}.</dd>")
+        terms.append(f"<dt>{metric.title}</dt><dd>{escape(metric.description + _seen_by(data, name))} {rule}.</dd>")
     if any(row.get("equivalent_px_lpips") is not None for row in data.rows):
         terms.append(
             "<dt>Equivalent px</dt><dd>The size to which an original is shrunk, and enlarged again, to score as the "
@@ -190,6 +235,19 @@ def _terms(data: ReportData) -> str:
     return f"<dl>{''.join(terms)}</dl>"
 
 
+def _seen_by(data: ReportData, name: str) -> str:
+    """Which network judged."""
+    row = data.rows[0]
+    if name in SET_METRICS and row.get("distribution_network"):
+        return f" Features of {row['distribution_network']}."
+    is_verifier_s = name.startswith("verifier_") or name == "true_label_top1"
+    return f" The classifier is {row['verifier']}." if is_verifier_s and row.get("verifier") else ""
+
+
 def _settings(data: ReportData) -> str:
-    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in data.settings.items())
-    return f"<dl>{items}</dl>" if items else ""
+    texts = {key: escape(str(value)) for key, value in data.settings.items()}
+    if "Command" in texts:  # an option must not be torn apart behind its dashes
+        options = re.sub(r"(?<=\s)(--?\w+)", r"<span>\1</span>", texts["Command"])
+        texts["Command"] = f"<code>{options}</code>"
+    items = "".join(f"<dt>{escape(str(key))}</dt><dd>{text}</dd>" for key, text in texts.items())
+    return f'<dl class="settings">{items}</dl>' if items else ""

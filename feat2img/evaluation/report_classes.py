@@ -44,17 +44,26 @@ def class_means(data: ReportData, metric: str) -> Means:
 
 
 def class_charts(data: ReportData, series: dict[str, Series]) -> dict[str, Drawing]:
-    """Metric => chart, of the classes with the most photos where there are many."""
+    """Metric => chart, of the classes with the most photos where there are many; see `chosen_classes`."""
     charts = {}
     for metric in class_metrics(data):
-        means = class_means(data, metric)
-        if len(means) > MOST_CLASSES:
-            fewest = sorted((count for _, count, _ in means), reverse=True)[MOST_CLASSES - 1]
-            means = [item for item in means if item[1] >= fewest][:MOST_CLASSES]
+        means = chosen_classes(class_means(data, metric))
         if means:
             rows = [(f"{name} ({count})", by_name) for name, count, by_name in means]
             charts[metric] = class_dots(rows, metric, series)
     return charts
+
+
+def chosen_classes(means: Means, most: int = MOST_CLASSES) -> Means:
+    """At most so many classes, those with the most photos; among equally many, evenly from the best to the worst."""
+    if len(means) <= most:
+        return means
+    fewest = sorted((count for _, count, _ in means), reverse=True)[most - 1]
+    chosen = [place for place, (_, count, _) in enumerate(means) if count > fewest]
+    equal = [place for place, (_, count, _) in enumerate(means) if count == fewest]
+    gaps = max(most - len(chosen) - 1, 1)
+    chosen += [equal[round(i * (len(equal) - 1) / gaps)] for i in range(most - len(chosen))]
+    return [means[place] for place in sorted(chosen)]
 
 
 def class_table(data: ReportData) -> str:

@@ -7,7 +7,7 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>Reconstructions from features</title>
+<title>$title</title>
 <link rel="icon" href="data:,">
 <style>$style</style>
 </head>
@@ -15,6 +15,7 @@ PAGE = """<!DOCTYPE html>
 <header>
 <h1>Reconstructions from features</h1>
 <p class="summary">$summary</p>
+<nav aria-label="Parts of this page">$links</nav>
 </header>
 <main>
 $sections

@@ -13,6 +13,7 @@ from .report_terms import metric_of, show
 
 TILE_METRICS = ("lpips", "psnr")
 CASES = {"best": "Best", "worst": "Worst"}
+JPEG_QUALITY = 92
 
 
 def photo_grid(columns: list[Column], group: str, captions: list[list[str]] | None = None) -> str:
@@ -24,7 +25,8 @@ def photo_grid(columns: list[Column], group: str, captions: list[list[str]] | No
         captions: one line per column and photo, shown in the zoom; the subtitle without them.
     """
     heads = [
-        f'<div class="head{" original" if i == 0 else ""}">{escape(c.title)}<small>{escape(c.subtitle)}</small></div>'
+        f'<div class="head{" original" if i == 0 else ""}" title="{escape(c.title)}"><span>{escape(c.title)}</span>'
+        f"<small>{escape(c.subtitle)}</small></div>"
         for i, c in enumerate(columns)
     ]
     tiles = []
@@ -54,10 +56,15 @@ def _tile(column: Column, photo: int, group: str, caption: str, is_original: boo
 
 
 def inlined(image: Image.Image) -> str:
-    """Lossless, so that what is judged is the decoder and not an image codec."""
+    """A photo at its own size as a data URI.
+
+    PNG takes five times as much: a page with a hundred photos would weigh 10 MB. Colour keeps its full resolution,
+    which WebP and JPEG's usual subsampling halve: a decoder's coloured texture must not get lost in the codec.
+    """
     content = io.BytesIO()
-    image.save(content, "png")
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+    # not optimize=True, which fails where a noisy image is larger than Pillow's guess
+    image.convert("RGB").save(content, "jpeg", quality=JPEG_QUALITY, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def first_photos(data: ReportData) -> str:
@@ -82,14 +89,14 @@ def _scores_of(data: ReportData, column: Column, photo: int) -> str:
     for name in TILE_METRICS:
         values = scores.get(name, [])
         if photo < len(values) and not math.isnan(values[photo]):
-            texts.append(f"{metric_of(name).title} {show(name, values[photo])}")
+            texts.append(f"{metric_of(name).title}\u00a0{show(name, values[photo])}")
     is_steps = column.subtitle.endswith(("step", "steps"))
     return " · ".join([column.subtitle] * is_steps + texts) if texts else column.subtitle
 
 
 def case_grids(data: ReportData) -> str:
-    """Best and worst photos, one grid each; of one photo all columns lie in one line."""
-    parts = []
+    """Best and worst photos, one grid each, side by side where there is room; a photo's columns lie in one line."""
+    parts, widest = [], 0
     for key, title in CASES.items():
         places = list(zip(*(photo for photo in data.cases.get(key, []) if photo), strict=True))
         if not places:
@@ -99,5 +106,6 @@ def case_grids(data: ReportData) -> str:
             Column(photos[0].title, lines[0] if len(set(lines)) == 1 else "", [c.images[0] for c in photos])
             for photos, lines in zip(places, captions, strict=True)
         ]
-        parts.append(f"<h3>{title}</h3>{photo_grid(columns, title.lower(), captions)}")
-    return "".join(parts)
+        widest = max(widest, len(columns))
+        parts.append(f"<div><h3>{title}</h3>{photo_grid(columns, title.lower(), captions)}</div>")
+    return f'<div class="cases" style="--columns: {widest}">{"".join(parts)}</div>' if parts else ""

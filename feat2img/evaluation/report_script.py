@@ -21,7 +21,7 @@ SCRIPT = """
       return figure;
     });
     const zoomed = dialog.querySelector(".zoomed");
-    zoomed.style.setProperty("--side", images[0].querySelector("img").width + "px");
+    zoomed.style.setProperty("--side", images[0].querySelector("img").getAttribute("width") + "px");
     zoomed.replaceChildren(...images);
     zoomed.scrollTop = 0;
     dialog.querySelector("h2").textContent = `Photo ${photo + 1} of ${count}`;

@@ -33,6 +33,12 @@ section { margin-top: clamp(2.2rem, 5vw, 3.5rem); }
 small { display: block; color: var(--muted); font-size: 0.76rem; font-weight: 400; letter-spacing: 0; }
 .summary, .intro { color: var(--muted); overflow-wrap: anywhere; }
 .intro { font-size: 0.92rem; }
+nav { display: flex; gap: 0.2rem 1.2rem; margin-top: 0.9rem; overflow-x: auto; font-size: 0.9rem; }
+nav a { color: var(--accent); text-decoration: none; white-space: nowrap; padding: 0.2rem 0; }
+nav a:hover { text-decoration: underline; }
+code { font: 0.88em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  overflow-wrap: anywhere; }
+code span { white-space: nowrap; }
 .halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; stroke-linejoin: round; }
 section.verdict { margin-top: 1.6rem; padding: clamp(1.1rem, 3vw, 2rem); border-radius: 16px;
   background: var(--tint); }
@@ -47,7 +53,7 @@ section.verdict { margin-top: 1.6rem; padding: clamp(1.1rem, 3vw, 2rem); border-
   overflow-wrap: anywhere; max-width: none; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 12px; margin-top: 0.9rem;
   overscroll-behavior-x: contain; }
-.scroll:focus-visible, button:focus-visible, summary:focus-visible { outline: 3px solid var(--accent);
+.scroll:focus-visible, button:focus-visible, summary:focus-visible, a:focus-visible { outline: 3px solid var(--accent);
   outline-offset: 2px; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-variant-numeric: tabular-nums;
   font-size: 0.94rem; }
@@ -62,6 +68,7 @@ tr.baseline th, tr.baseline td, tr.yardstick th, tr.yardstick td { color: var(--
   padding-block: 0.35rem; }
 tr.group th { padding-block: 0.8rem 0.25rem; }
 tr.group th { color: var(--muted); font-size: 0.78rem; font-weight: 600; max-width: none; white-space: nowrap; }
+tr.group span { position: sticky; left: 0.55rem; }
 tr.group + tr > * { border-top: 0; }
 td.best { color: var(--accent); font-weight: 700; }
 .key { width: 0.8rem; height: 0.8rem; margin-right: 0.45rem; vertical-align: -0.06rem; }
@@ -72,10 +79,15 @@ td.best { color: var(--accent); font-weight: 700; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 10rem), 1fr)); gap: 1.2rem; }
 .curves .chart { max-width: 16rem; }
 .photos { width: fit-content; max-width: 100%; }
-.grid { display: grid; grid-template-columns: repeat(var(--columns), minmax(7.2rem, var(--side))); gap: 6px;
-  padding: 0 8px 8px; width: fit-content; min-width: calc(var(--columns) * (7.2rem + 6px) + 10px); max-width: 100%; }
+.grid { --least: 7.2rem; display: grid; gap: 6px; padding: 0 8px 8px;
+  grid-template-columns: repeat(var(--columns), minmax(var(--least), var(--side)));
+  width: fit-content; min-width: calc(var(--columns) * (var(--least) + 6px) + 10px); max-width: 100%; }
+.cases { display: grid; gap: 0 1.5rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, calc(var(--columns) * 10.5rem)), 1fr)); }
+.cases > div { min-width: 0; }
 .grid .head { padding: 0.6rem 0.3rem 0.2rem 0; font-weight: 600; font-size: 0.88rem; line-height: 1.3; align-self: end;
-  overflow-wrap: anywhere; background: var(--paper); }
+  overflow-wrap: anywhere; text-wrap: balance; background: var(--paper); }
+.head span { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; }
 .grid .original { position: sticky; left: 0; z-index: 1; box-shadow: 6px 0 0 var(--paper), -8px 0 0 var(--paper); }
 .tile { display: block; padding: 0; border: 0; background: var(--paper); cursor: zoom-in; border-radius: 5px; }
 .tile img { display: block; width: 100%; height: auto; border-radius: 5px; }
@@ -108,6 +120,11 @@ figcaption b { display: block; color: var(--ink); font-weight: 600; }
   th, td { padding: 0.5rem 0.6rem; }
   th:first-child { min-width: 7.5rem; max-width: 9rem; }
   .zoomed { gap: 0.7rem; padding: 0.7rem; }
+  .grid { --least: 6.6rem; }
+  .settings { grid-template-columns: minmax(0, 8.5rem) 1fr; gap: 0 1rem; }
+  .settings dt { margin-bottom: 0.4rem; }
+  .settings dd:has(code) { grid-column: 1 / -1; }
 }
-@media print { .tile { cursor: auto; } section { break-inside: avoid; } }
+@media (min-width: 1100px) { .grid { --least: 5.8rem; } }
+@media print { nav { display: none; } .tile { cursor: auto; } section { break-inside: avoid; } }
 """

@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-from .formatting import format_count, format_number, format_steps
+from .formatting import format_count, format_figures, format_number, format_steps
 from .report_data import ReportData, label
 from .report_drawing import mark_svg
 from .report_terms import (
@@ -55,7 +55,7 @@ def score_table(data: ReportData, styles: dict[str, tuple[str, str]], names: tup
     for kind, title in GROUPS.items():
         rows = [row for row in data.rows if row["kind"] == kind and any(row.get(n) is not None for n in metrics)]
         if rows:
-            span = f'<tr class="group"><th scope="rowgroup" colspan="{len(head)}">{title}</th></tr>'
+            span = f'<tr class="group"><th scope="rowgroup" colspan="{len(head)}"><span>{title}</span></th></tr>'
             bodies.append(f"<tbody>{span}{''.join(line(row) for row in rows)}</tbody>")
     return scrolling("Scores", f"<table><thead><tr>{''.join(head)}</tr></thead>{''.join(bodies)}</table>")
 
@@ -95,7 +95,8 @@ def _name_cell(row: dict, style: tuple[str, str] | None, most: int = 0) -> str:
         detail = f"{detail}, the first {row['num_images']} photos".removeprefix(", ")
     key = mark_svg(*style) if style else ""
     small = f"<small>{escape(detail)}</small>" if detail else ""
-    return f'<th scope="row">{key}{escape(row["name"])}{small}</th>'
+    name = row["name"].removeprefix("original at ") if row["kind"] == "yardstick" else row["name"]  # under a heading
+    return f'<th scope="row">{key}{escape(name)}{small}</th>'
 
 
 def _score_cell(row: dict, name: str, is_best: bool) -> str:
@@ -140,8 +141,8 @@ def cost_table(data: ReportData, styles: dict[str, tuple[str, str]]) -> str:
         "In batches": lambda r: _with_small(
             _latency(r.get("latency_ms_batch")), r.get("latency_batch_size"), "{} at once", str
         ),
-        "Images / s": lambda r: "–" if r.get("images_per_second") is None else f"{r['images_per_second']:.3g}",
-        "Peak memory": lambda r: "–" if r.get("peak_memory_mb") is None else f"{r['peak_memory_mb']:,.0f} MB",
+        "Images / s": lambda r: format_figures(r.get("images_per_second")).replace("-", "–"),
+        "Peak memory": lambda r: "–" if r.get("peak_memory_mb") is None else f"{r['peak_memory_mb']:,.0f} MiB",
         "Parameters": lambda r: format_count(r.get("parameters")).replace("-", "–"),
         "Denoiser calls": lambda r: "–" if r.get("denoiser_calls") is None else str(r["denoiser_calls"]),
     }
@@ -172,8 +173,8 @@ def sampling_table(data: ReportData, styles: dict[str, tuple[str, str]]) -> str:
     columns: dict = {"Samples": lambda r: str(r["num_samples"])}
     for name in ("lpips", "psnr"):
         title = metric_of(name).title
-        for key, what in ((f"{name}_best", "best"), (name, "mean"), (f"{name}_of_mean", "of the mean image")):
-            columns[f"{title}<small>{what}</small>"] = lambda r, n=name, k=key: show(n, r.get(k))
+        for end, what in (("best", "best"), ("mean", "mean"), ("of_mean", "of the mean image")):
+            columns[f"{title}<small>{what}</small>"] = lambda r, n=name, k=f"{name}_{end}": show(n, r.get(k))
     columns["Diversity<small>LPIPS between samples</small>"] = lambda r: format_number(r.get("diversity"), 3).replace(
         "-", "–"
     )

@@ -2,7 +2,7 @@
 
 import math
 
-from .formatting import ARROWS, format_number
+from .formatting import ARROWS, format_figures, format_number
 from .metrics import METRICS, Metric
 from .report_data import label
 
@@ -54,14 +54,18 @@ def best_label(rows: list[dict], name: str) -> str | None:
     return label(min(scored, key=lambda row: badness(name, row[name]))) if scored else None
 
 
-def show(name: str, value: float | None, with_percent: bool = False) -> str:
-    """A value of a metric as text: shares times 100, infinity as ∞, "–" for what was not measured."""
+def show(name: str, value: float | None, with_percent: bool = False, digits: int = 0) -> str:
+    """A value of a metric as text: shares times 100, infinity as ∞, "–" for what was not measured.
+
+    Args:
+        digits: so many decimals more than the metric's own.
+    """
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    scale, digits = (100, 1) if name in SHARES else (1, metric_of(name).digits)
-    text = format_number(value * scale, digits)
+    scale, own_digits = (100, 1) if name in SHARES else (1, metric_of(name).digits)
+    text = format_number(value * scale, own_digits + digits)
     text = (text if float(text) else text.lstrip("-")).replace("-", "−")
     return f"{text}%" if with_percent and name in SHARES else text
 
@@ -75,9 +79,7 @@ def unit(name: str) -> str:
 
 def show_milliseconds(value: float) -> str:
     """Three significant figures, in seconds from 1 s on."""
-    if value >= 1000:
-        return f"{value / 1000:.3g} s"
-    return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
+    return f"{format_figures(value / 1000)} s" if value >= 999.5 else f"{value:.3g} ms"
 
 
 def pipelines(rows: list[dict]) -> list[dict]:

@@ -41,7 +41,7 @@ def verdict(data: ReportData) -> list[str]:
     if len(rivals) > 1:
         sentences += [s for s in (_judge(data, rivals, metric) for metric in JUDGED) if s]
         sentences += [s for s in [_latency(rivals)] if s]
-    sentences += [*_baselines(data, rivals), *_equivalents(rivals)]
+    sentences += [*_baselines(data, rivals), *_ahead(data, rivals), *_equivalents(rivals)]
     if max(row["num_images"] for row in rivals) < FEW_PHOTOS:
         sentences.append(f"Fewer than {FEW_PHOTOS} photos: the intervals are too narrow, take more for a decision.")
     return sentences
@@ -70,12 +70,17 @@ def beats(data: ReportData, row: dict, other: dict, metric: str) -> bool:
     return (pair["low"] > 0) == is_higher_better
 
 
+def _deciding(rivals: list[dict]) -> str | None:
+    """The metric of the summary: LPIPS, or PSNR where one of them has no LPIPS, as small images have not."""
+    return next((m for m in ("lpips", "psnr") if all(row.get(m) is not None for row in rivals)), None)
+
+
 def _summary(data: ReportData, rivals: list[dict]) -> str:
     """Quality by LPIPS (PSNR without it) against latency."""
     photos = f"on these {max(row['num_images'] for row in rivals):,} photos"
     if len(rivals) == 1:
         return f"One pipeline was measured {photos}: {spoken(rivals[0])}. A winner needs a second one."
-    metric = next((m for m in ("lpips", "psnr") if best_label(rivals, m)), None)
+    metric = _deciding(rivals)
     if metric is None:
         return f"{len(rivals)} pipelines were run {photos}, but no quality that ranks them was measured."
     best = next(row for row in rivals if label(row) == best_label(rivals, metric))
@@ -96,12 +101,13 @@ def _trade_off(rivals: list[dict], leaders: list[dict]) -> str:
         return "."
     fastest = min(timed, key=lambda row: row["latency_ms"])
     leader = min(leading, key=lambda row: row["latency_ms"])
-    ratio = leader["latency_ms"] / fastest["latency_ms"]
-    if max(row["latency_ms"] for row in timed) / fastest["latency_ms"] < SAME_SPEED:
+    quick = [row for row in timed if row["latency_ms"] / fastest["latency_ms"] < SAME_SPEED]
+    if len(quick) == len(timed):
         return ", nor in latency." if len(leaders) == len(rivals) else "; in latency no difference is shown."
-    if ratio >= SAME_SPEED:
-        return f"; {spoken(fastest)} is {_times(ratio)} as fast."
-    return ", and is the fastest, too." if len(leaders) == 1 else f"; {spoken(leader)} is the fastest."
+    if leader not in quick:
+        return f"; {spoken(fastest)} is {_times(leader['latency_ms'] / fastest['latency_ms'])} as fast."
+    among = "" if len(quick) == 1 else "among "
+    return f", and is {among}the fastest, too." if len(leaders) == 1 else f"; {spoken(leader)} is {among}the fastest."
 
 
 def _judge(data: ReportData, rivals: list[dict], metric: str) -> str | None:
@@ -114,19 +120,28 @@ def _judge(data: ReportData, rivals: list[dict], metric: str) -> str | None:
     others = [row for row in scored if row is not best]
     won = [row for row in others if beats(data, best, row, metric)]
     value = show(metric, best[metric], with_percent=True)
-    if not won and len(others) == 1:
-        if is_shown(find_pair(data.pairs, label(best), label(others[0]), metric)):  # on either side of 1
-            other = f"{spoken(others[0])} ({show(metric, others[0][metric])})"
-            return f"{title}: not ranked, {spoken(best)} ({value}) and {other} lie on either side of 1."
+    across = [row for row in others if row not in won and _is_across(data, best, row, metric)]
+    equals = [row for row in others if row not in won and row not in across]
+    if len(others) == 1 and equals:
         ends = _difference(data, best, others[0], metric)
         return f"{title}: no difference shown between {spoken(best)} and {spoken(others[0])}{ends}."
-    if not won:
+    if equals == others:
         return (
             f"{title}: no difference shown between {spoken(best)}, which has the best mean ({value}), and the others."
         )
-    equals = [spoken(row) for row in others if row not in won]
-    sentence = f"{title}: {spoken(best)} ({value}) beats {_gains(data, best, won, metric)}"
-    return sentence + (f"; no difference shown from {_several(equals)}." if equals else ".")
+    sides = _several([f"{spoken(row)} ({show(metric, row[metric])})" for row in across]) if across else ""
+    if won:
+        sentence = f"{title}: {spoken(best)} ({value}) beats {_gains(data, best, won, metric)}"
+        sentence += f"; not ranked against {sides}, on the other side of 1" if across else ""
+    else:
+        sentence = f"{title}: not ranked, {spoken(best)} ({value}) and {sides} lie on either side of 1"
+    return sentence + (f"; no difference shown from {_several([spoken(row) for row in equals])}." if equals else ".")
+
+
+def _is_across(data: ReportData, best: dict, other: dict, metric: str) -> bool:
+    """Whether two that differ are not ranked, because the best value, 1, lies between them; see `beats`."""
+    is_different = is_shown(find_pair(data.pairs, label(best), label(other), metric))
+    return is_different and not beats(data, best, other, metric)
 
 
 def _gains(data: ReportData, best: dict, won: list[dict], metric: str) -> str:
@@ -141,7 +156,14 @@ def _gains(data: ReportData, best: dict, won: list[dict], metric: str) -> str:
 def _margin(data: ReportData, best: dict, other: dict, metric: str) -> str:
     pair = find_pair(data.pairs, label(best), label(other), metric)
     low, high = sorted((abs(pair["low"]), abs(pair["high"])))
-    return f"{show(metric, abs(pair['difference']))}{unit(metric)} ({show(metric, low)} to {show(metric, high)})"
+    difference, low, high = (_show_nonzero(metric, value) for value in (abs(pair["difference"]), low, high))
+    return f"{difference}{unit(metric)} ({low} to {high})"
+
+
+def _show_nonzero(metric: str, value: float) -> str:
+    """With more decimals where the usual ones would read as 0, which the interval of a win leaves out."""
+    texts = [show(metric, value, digits=more) for more in range(5)]
+    return next((text for text in texts if text.strip("0.")), texts[-1])
 
 
 def _difference(data: ReportData, best: dict, other: dict, metric: str) -> str:
@@ -160,18 +182,21 @@ def _latency(rivals: list[dict]) -> str | None:
     if others[-1]["latency_ms"] / fastest["latency_ms"] < SAME_SPEED:
         low, high = (show_milliseconds(row["latency_ms"]) for row in (fastest, others[-1]))
         return f"Latency: no difference shown ({low} to {high} per photo)."
-    told = others if len(others) <= MOST_NAMES else [others[0], others[-1]]
+    equals = [row for row in others if row["latency_ms"] / fastest["latency_ms"] < SAME_SPEED]
+    slower = others[len(equals) :]
     texts = [
         f"{_times(row['latency_ms'] / fastest['latency_ms'])} as fast as {spoken(row)} "
         f"({show_milliseconds(row['latency_ms'])})"
-        for row in told
+        for row in (slower if len(slower) <= MOST_NAMES else [slower[0], slower[-1]])
     ]
-    return f"Latency: {spoken(fastest)} takes {show_milliseconds(fastest['latency_ms'])} per photo, {_and(texts)}."
+    same = f"; no difference shown from {_several([spoken(row) for row in equals])}" if equals else ""
+    took = show_milliseconds(fastest["latency_ms"])
+    return f"Latency: {spoken(fastest)} takes {took} per photo, {_and(texts)}{same}."
 
 
 def _baselines(data: ReportData, rivals: list[dict]) -> list[str]:
     """Which baselines the pipelines beat by LPIPS (PSNR without it), as far as there are paired differences."""
-    metric = next((m for m in ("lpips", "psnr") if best_label(rivals, m)), None)
+    metric = _deciding(rivals)
     baselines = [row for row in data.rows if row["kind"] == "baseline"]
     met = [(a, b) for a, b in product(rivals, baselines) if find_pair(data.pairs, label(a), label(b), metric)]
     if not met:
@@ -189,6 +214,22 @@ def _baselines(data: ReportData, rivals: list[dict]) -> list[str]:
         verb = "is" if len(names) == 1 else "are"
         sentences.append(f"Baselines: {_several(names)} {verb} not shown to beat {_and(list(unbeaten))} by {title}.")
     return sentences
+
+
+def _ahead(data: ReportData, rivals: list[dict]) -> list[str]:
+    """Baselines that are better than every pipeline by another metric: what the pipelines should have learned."""
+    baselines = [row for row in data.rows if row["kind"] == "baseline"]
+    whom = "every pipeline" if len(rivals) > 1 else spoken(rivals[0])
+    told = []
+    for metric in JUDGED:
+        if metric == _deciding(rivals) or metric_of(metric).higher_is_better is None:
+            continue
+        ahead = [row["name"] for row in baselines if all(beats(data, row, rival, metric) for rival in rivals)]
+        if ahead:
+            title = NAMES.get(metric, metric_of(metric).title)
+            title = title[0].lower() + title[1:] if metric in NAMES else title
+            told.append(f"{_and(ahead)} {'beats' if len(ahead) == 1 else 'beat'} {whom} by {title}")
+    return [f"Baselines ahead: {'; '.join(told)}."] if told else []
 
 
 def _equivalents(rivals: list[dict]) -> list[str]:

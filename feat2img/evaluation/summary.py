@@ -59,15 +59,23 @@ def make_pairs(contenders: list[Contender]) -> list[dict]:
     couples = [*combinations(rivals, 2), *((rival, baseline) for rival in rivals for baseline in baselines)]
     pairs = []
     for a, b in couples:
-        count = min(len(a.indices), len(b.indices))  # a contender may answer the first few photos only
+        places = shared_places(a.indices, b.indices)
         for metric in METRICS:
-            if metric not in a.scores or metric not in b.scores:
+            if not places or metric not in a.scores or metric not in b.scores:
                 continue
-            interval = paired_difference(a.scores[metric][:count], b.scores[metric][:count])
+            interval = paired_difference(
+                [a.scores[metric][place] for place, _ in places], [b.scores[metric][place] for _, place in places]
+            )
             ends = dict(zip(("difference", "low", "high"), interval, strict=True))
             ends = {name: None if math.isnan(value) else value for name, value in ends.items()}
-            pairs.append({"a": label_of(a), "b": label_of(b), "metric": metric, **ends, "num_images": count})
+            pairs.append({"a": label_of(a), "b": label_of(b), "metric": metric, **ends, "num_images": len(places)})
     return pairs
+
+
+def shared_places(first: list[int], second: list[int]) -> list[tuple[int, int]]:
+    """Where the photos that both answered lie in each; one may have answered the first few, or missed some."""
+    place_of = {index: place for place, index in enumerate(second)}
+    return [(place, place_of[index]) for place, index in enumerate(first) if index in place_of]
 
 
 def label_of(contender: Contender) -> str:

@@ -1,5 +1,6 @@
 """The files of a layer sweep: sweep.json, sweep.csv, the chart sweep.png and grid.png."""
 
+import math
 from pathlib import Path
 
 from PIL import ImageFont
@@ -42,7 +43,7 @@ def sweep_table(rows: list[dict]) -> str:
 
 def sweep_chart(rows: list[dict]) -> Drawing:
     """One panel per metric, one line per layer: a dot at the mean, a bar over its 95 % interval."""
-    metrics = [name for name in CHARTED if any(row[name] is not None for row in rows)]
+    metrics = [name for name in CHARTED if all(_is_drawable(row, name) for row in rows)]
     height = TOP + ROW_HEIGHT * len(rows) + 34
     title = f"What a linear decoder reads out of the layers of {rows[0]['encoder']}"
     drawing = Drawing(LEFT + PANEL_WIDTH * len(metrics), height, title, [Text(12, 24, title, "ink", size=15)])
@@ -51,6 +52,11 @@ def sweep_chart(rows: list[dict]) -> Drawing:
     for number, metric in enumerate(metrics):
         drawing.shapes += _panel(rows, metric, LEFT + number * PANEL_WIDTH, height, f"s{number}")
     return drawing
+
+
+def _is_drawable(row: dict, metric: str) -> bool:
+    """PSNR is infinite where a layer gives a photo back exactly, as it can a flat one."""
+    return all(row[key] is not None and math.isfinite(row[key]) for key in (metric, f"{metric}_low", f"{metric}_high"))
 
 
 def _y(place: int) -> float:

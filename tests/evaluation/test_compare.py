@@ -16,7 +16,8 @@ from feat2img.evaluation.decoding import load_pipeline
 from feat2img.evaluation.grid import GAP
 from feat2img.evaluation.metrics import feature_cosine, psnr, ssim
 from feat2img.evaluation.outputs import describe_settings, per_image_csv, results_json
-from feat2img.evaluation.report_data import label
+from feat2img.evaluation.report_data import ReportData, label
+from feat2img.evaluation.summary import make_pairs
 from feat2img.models import FeatureGenerator, FeatureProjector
 from feat2img.pipelines import Feat2ImgGANPipeline
 
@@ -292,6 +293,25 @@ def test_files_are_written_and_the_grid_has_one_tile_per_photo_and_column(
     assert float(table[0]["psnr"]) == comparison.rows[0]["psnr"] and table[0]["lpips"] == ""
     pairs = list(csv.DictReader(files["pairs.csv"].open()))
     assert float(pairs[0]["difference"]) == comparison.pairs[0]["difference"]
+
+
+def test_pairs_are_taken_by_photo_where_one_contender_missed_some():
+    a = Contender("a", "gan", None, indices=[0, 1, 2, 3], scores={"psnr": [20.0, 21.0, 22.0, 23.0]})
+    b = Contender("b", "gan", None, indices=[0, 2, 3], scores={"psnr": [19.0, 20.0, 20.0]})
+    (pair,) = make_pairs([a, b])
+    assert pair["num_images"] == 3 and pair["difference"] == pytest.approx((1 + 2 + 3) / 3)
+    assert make_pairs([a, Contender("c", "gan", None, indices=[9], scores={"psnr": [1.0]})]) == []
+
+
+def test_files_of_a_single_pipeline_and_of_names_that_are_no_text(comparison, tmp_path):
+    data = ReportData([comparison.rows[0]], columns=comparison.columns[:2], notes=["bad\udcff.jpg was skipped."])
+    files = write_comparison(data, tmp_path)
+    assert files["pairs.csv"].read_text() == "a,b,metric,difference,low,high,num_images\n"
+    assert "bad?.jpg was skipped." in files["report.html"].read_text()
+
+
+def test_json_has_null_for_what_is_not_a_number():
+    assert json.loads(results_json([{"kid": math.nan, "psnr": math.inf}])) == [{"kid": None, "psnr": "inf"}]
 
 
 def test_per_image_scores_pair_up_by_index(comparison):

@@ -107,6 +107,30 @@ def test_class_chart_orders_dots_by_value_and_survives_equal_ones():
     assert class_dots([("tench", {"a": 0.2})], "lpips", series).height > 0
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_axes_of_equal_shares_stay_within_what_a_share_can_be(value):
+    series = {"a": SERIES, "b": Series("s1", "square")}
+    by_class = class_dots([("tench", {"a": value, "b": value})], "verifier_top1", series)
+    front = quality_latency(points(("a", 1, value), ("b", 9, value)), "verifier_top1")
+    for drawing in (by_class, front):
+        ticks = [s.text for s in drawing.shapes if isinstance(s, Text) and re.fullmatch(r"[\d.e−-]+%", s.text)]
+        assert len(ticks) == len(set(ticks)) and all(0 <= float(tick[:-1]) <= 100 for tick in ticks)
+        assert f"{100 * value:g}%" in ticks
+
+
+def test_dots_at_the_same_place_are_both_seen():
+    series = {"a": SERIES, "b": Series("s1", "square"), "c": Series("s2", "diamond")}
+    drawing = class_dots([("tench", {"a": 0.2, "b": 0.2, "c": 0.4})], "lpips", series)
+    a, b, c = (shape for shape in drawing.shapes if isinstance(shape, Mark) and shape.note)
+    assert a.x == b.x and b.y - a.y >= 8 and c.y == (a.y + b.y) / 2
+
+
+def test_baselines_on_one_line_share_a_name():
+    drawing = quality_latency(points(("a", 1, 0.3), ("b", 9, 0.05)), "verifier_top1", {"mean": 0.1, "linear": 0.1})
+    texts = [shape.text for shape in drawing.shapes if isinstance(shape, Text)]
+    assert "mean, linear" in texts and not {"mean", "linear"} & set(texts)
+
+
 def test_curve_ends_where_the_points_end_and_a_single_point_is_fine():
     drawing = curve("loss", [(0, 2.0), (50, 1.0), (100, 0.5)], "s0")
     line = max((shape for shape in drawing.shapes if isinstance(shape, Line)), key=lambda shape: len(shape.points))

@@ -82,6 +82,52 @@ def test_sharpness_is_best_at_one(a, b, ends, winner):
         assert sentence.endswith("not ranked, a (0.90) and b (1.40) lie on either side of 1.")
 
 
+def test_three_around_the_best_sharpness():
+    a, b, c, d = (row(name, sharpness=value) for name, value in (("a", 0.9), ("b", 0.5), ("c", 1.3), ("d", 0.89)))
+    pairs = [pair(a, b, "sharpness", 0.3, 0.5), pair(a, c, "sharpness", -0.5, -0.3)]
+    pairs += [pair(a, d, "sharpness", -0.01, 0.03)]
+    assert verdict(ReportData([a, b, c, d], pairs))[1].endswith(
+        "a (0.90) beats b by 0.40 (0.30 to 0.50); not ranked against c (1.30), on the other side of 1; "
+        "no difference shown from d."
+    )
+    assert verdict(ReportData([a, c, d], pairs))[1].endswith(
+        "not ranked, a (0.90) and c (1.30) lie on either side of 1; no difference shown from d."
+    )
+
+
+def test_interval_of_a_win_never_reads_as_zero():
+    sentence = verdict(ReportData([GAN, DIFFUSION], [pair(GAN, DIFFUSION, "psnr", 0.0004, 0.4)]))[2]
+    assert sentence == "PSNR: gan (20.00) beats diffusion at 25 steps by 0.20 dB (0.0004 to 0.40)."
+
+
+def test_nearly_the_fastest_is_not_called_the_fastest():
+    best, near = row("best", lpips=0.3, latency_ms=10.5), row("near", lpips=0.4, latency_ms=10.0)
+    slow = row("slow", lpips=0.5, latency_ms=100.0)
+    pairs = [pair(best, near, "lpips", -0.11, -0.09), pair(best, slow, "lpips", -0.21, -0.19)]
+    sentences = verdict(ReportData([best, near, slow], pairs))
+    assert sentences[0].endswith("best recreates images best by LPIPS, and is among the fastest, too.")
+    assert sentences[-1] == (
+        "Latency: near takes 10 ms per photo, 10 times as fast as slow (100 ms); no difference shown from best."
+    )
+
+
+def test_summary_uses_a_metric_that_every_pipeline_has():
+    small = row("small", psnr=18.0, lpips=None)  # its images are too small for LPIPS
+    sentences = verdict(ReportData([GAN, small], [pair(GAN, small, "psnr", 1.5, 2.5)]))
+    assert sentences[0].startswith("On these 500 photos, gan recreates images best by PSNR")
+
+
+def test_baseline_that_beats_every_pipeline_is_named():
+    gan, other = GAN | {"verifier_top1": 0.3}, DIFFUSION | {"verifier_top1": 0.1}
+    near = row("nearest training photo", "baseline", lpips=0.6, verifier_top1=0.5)
+    pairs = [pair(gan, near, "lpips", -0.3, -0.1), pair(other, near, "lpips", -0.4, -0.2)]
+    pairs += [pair(gan, near, "verifier_top1", -0.3, -0.1), pair(other, near, "verifier_top1", -0.5, -0.3)]
+    ahead = "Baselines ahead: nearest training photo beats every pipeline by agreement of the verifier."
+    assert ahead in verdict(ReportData([gan, other, near], pairs))
+    pairs[2] |= {"high": 0.01}
+    assert not any("ahead" in sentence for sentence in verdict(ReportData([gan, other, near], pairs)))
+
+
 def test_rival_that_cannot_be_told_apart_shares_the_lead():
     third = row("third", lpips=0.31, latency_ms=5.0)
     pairs = [
@@ -130,7 +176,8 @@ def test_values_as_text():
     assert [show("psnr", x) for x in (None, math.nan, math.inf, 20.004)] == ["–", "–", "∞", "20.00"]
     assert [show("lpips", x) for x in (-0.0001, -0.25)] == ["0.000", "−0.250"]
     assert show("verifier_top1", 0.5) == "50.0" and show("verifier_top1", 0.5, with_percent=True) == "50.0%"
-    assert [show_milliseconds(x) for x in (0.1234, 9.876, 123.4, 1234)] == ["0.123 ms", "9.88 ms", "123 ms", "1.23 s"]
+    times = {0.1234: "0.123 ms", 9.876: "9.88 ms", 123.4: "123 ms", 999.6: "1 s", 1234: "1.23 s", 2e6: "2,000 s"}
+    assert {x: show_milliseconds(x) for x in times} == times
 
 
 def test_badness_and_pairs_from_either_side():

@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import sys
 
 import pytest
@@ -9,9 +10,10 @@ from PIL import Image
 from feat2img.data import ImageTransform, PhotoDataset, load_photos
 from feat2img.data.pixels import pixels_to_uint8
 from feat2img.evaluation.metrics import psnr
+from feat2img.evaluation.report_drawing import Text
 from feat2img.evaluation.ridge import fit_ridge
-from feat2img.evaluation.sweep import SweepSettings, make_encoder, sweep_layers
-from feat2img.evaluation.sweep_outputs import sweep_table, write_sweep
+from feat2img.evaluation.sweep import Sweep, SweepSettings, make_encoder, sweep_layers
+from feat2img.evaluation.sweep_outputs import sweep_chart, sweep_table, write_sweep
 
 LAYERS = ("layer1", "layer2", "layer3")
 
@@ -81,6 +83,14 @@ def test_files(sweep, tmp_path):
     assert {len(column.images) for column in sweep.columns} == {6}
     lines = sweep_table(sweep.rows).splitlines()
     assert len(lines) == 2 + 3 and "LPIPS" not in lines[0]
+
+
+def test_chart_leaves_out_what_is_infinite(sweep, tmp_path):
+    rows = [row | {"psnr": math.inf, "psnr_high": math.inf} for row in sweep.rows]
+    files = write_sweep(Sweep(rows, sweep.columns), tmp_path)
+    assert json.loads(files["sweep.json"].read_text())[0]["psnr"] == "inf"
+    texts = [shape.text for shape in sweep_chart(rows).shapes if isinstance(shape, Text)]
+    assert any("Verifier" in text for text in texts) and not any("PSNR" in text for text in texts)
 
 
 @pytest.mark.parametrize(
