@@ -34,6 +34,15 @@ def train(config: TrainingConfig) -> Path:
     Raises:
         ValueError: bad settings, data or checkpoint, or a loss that is not finite.
     """
+    run = make_run(config)
+    run.resume()
+    run.run()
+    run.accelerator.end_training()
+    return run.output_dir
+
+
+def make_run(config: TrainingConfig) -> "TrainingRun":
+    """Everything that a configuration names, put together but not begun. Raises ValueError as `train` does."""
     output_dir = Path(config.output_dir)
     if output_dir.is_file():
         raise ValueError(f"output_dir {output_dir} is a file; give a folder")
@@ -48,11 +57,7 @@ def train(config: TrainingConfig) -> Path:
     encoder = make_encoder(config).to(accelerator.device)
     task = (GANTask if isinstance(config, GANConfig) else DiffusionTask)(config, encoder, accelerator)
     task.prepare()
-    run = TrainingRun(config, task, accelerator, output_dir)
-    run.resume()
-    run.run()
-    accelerator.end_training()
-    return output_dir
+    return TrainingRun(config, task, accelerator, output_dir)
 
 
 def make_encoder(config: TrainingConfig) -> TimmFeatureEncoder:
