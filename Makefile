@@ -15,7 +15,7 @@ QUICKSTART_FLAGS = --preset quickstart --dataset_name $(DATASET) --max_train_min
 HAS_BROWSER = { command -v chromium || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test test-slow test-browser browser quality style install train-quickstart clean
+.PHONY: demo test test-slow test-browser browser quality style bench install train-quickstart clean
 
 install: $(VENV)/.installed
 
@@ -56,6 +56,10 @@ quality: install
 style: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# BENCH_FLAGS="--dataset FOLDER" measures on photos of yours, BENCH_FLAGS=--quick tries whether all of it runs.
+bench: install
+	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
 
 train-quickstart: install
 	$(BIN)/accelerate launch examples/train_gan.py $(QUICKSTART_FLAGS) --output_dir out/quickstart/gan

@@ -55,7 +55,10 @@ class GANTask(TrainingTask):
         return {**super().optimizers(), "discriminator_optimizer": discriminator}
 
     def models(self):
-        return {**super().models(), "discriminator": self.accelerator.unwrap_model(self.discriminator)}
+        return {
+            **super().models(),
+            "discriminator": self.accelerator.unwrap_model(self.discriminator, keep_torch_compile=False),
+        }
 
     def wrapped_models(self):
         return [self.decoder, self.discriminator]

@@ -48,7 +48,7 @@ class TrainingTask(ABC):
 
     def models(self) -> dict[str, torch.nn.Module]:
         """Name => module whose weights a checkpoint holds."""
-        return {"decoder": self.accelerator.unwrap_model(self.decoder)}
+        return {"decoder": self.accelerator.unwrap_model(self.decoder, keep_torch_compile=False)}
 
     def wrapped_models(self) -> list[torch.nn.Module]:
         """The modules that accelerate wrapped, for gradient accumulation."""

@@ -72,6 +72,17 @@ def test_two_steps_and_two_more_equal_four(run, tmp_path, kind, variant):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_run_can_be_resumed_without_compiling(run, kind, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")  # traces as Inductor does, and compiles nothing
+    folder = run(kind)
+    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND")
+    _, states, _ = load_checkpoint(folder / "checkpoint-2")
+    assert not [key for state in states.values() for key in state if "_orig_mod" in str(key)]
+    run(kind, max_train_steps=3, resume_from_checkpoint="latest")
+    assert json.loads((folder / "training.json").read_text())["steps"] == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_run_with_a_schedule_goes_on_as_if_nothing_happened(run, kind):
     straight = run(kind, "straight", max_train_steps=4)
     assert [path.name for path in list_checkpoints(straight)] == ["checkpoint-2", "checkpoint-4"]
