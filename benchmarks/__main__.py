@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import measure
 
-NAMES = ("start", "extraction", "training_step", "sampling", "compiled", "profiles", "scale", "memory")
+NAMES = ("start", "extraction", "training_step", "sampling", "compiled", "profiles", "scale", "memory", "imagenet")
 FOLDER = Path(__file__).parent
 
 
