@@ -253,7 +253,8 @@ def quiet_loading() -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     from .evaluation import CompareSettings, compare_pipelines, format_table, write_comparison
-    from .evaluation.outputs import describe_settings, make_output_dir
+    from .evaluation.files import make_output_dir
+    from .evaluation.outputs import describe_settings
     from .evaluation.state import STATE_FOLDER, discard_state
 
     quiet_loading()
@@ -275,7 +276,7 @@ def run_compare(args: argparse.Namespace) -> int:
 
 
 def run_sweep(args: argparse.Namespace) -> int:
-    from .evaluation.outputs import make_output_dir
+    from .evaluation.files import make_output_dir
     from .evaluation.sweep import SweepSettings, sweep_layers
     from .evaluation.sweep_outputs import sweep_table, write_sweep
 
@@ -294,9 +295,9 @@ def run_sweep(args: argparse.Namespace) -> int:
 
 
 def run_reconstruct(args: argparse.Namespace) -> int:
+    # nothing here imports datasets, metrics or the report: they would add a second to the first image
     from .evaluation.decoding import load_pipeline, own_steps, resolve_device
-    from .evaluation.formatting import format_steps
-    from .evaluation.outputs import make_output_dir, write_image
+    from .evaluation.files import make_output_dir, write_image
     from .evaluation.reconstruct import Reconstruction, find_photos, output_names, output_stems, reconstruct_photos
 
     quiet_loading()
@@ -305,7 +306,7 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     stems = output_stems(photos, folder)
     pipeline = load_pipeline(args.pipeline, resolve_device(args.device), args.dtype, args.scheduler)
     steps = args.num_inference_steps or own_steps(pipeline)
-    title = f"{pipeline.kind}, {format_steps(steps)}" if steps else pipeline.kind
+    title = f"{pipeline.kind}, {steps} step{'s' if steps > 1 else ''}" if steps else pipeline.kind
     options = {name: getattr(args, name) for name in ("batch_size", "seed", "num_inference_steps", "guidance_scale")}
     written = 0
     for index, result in reconstruct_photos(pipeline, photos, **options):

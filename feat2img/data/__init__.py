@@ -1,7 +1,10 @@
 """Photos: loading, decoding, and the change between uint8 and [-1, 1]."""
 
+from typing import TYPE_CHECKING
+
 from .photos import (
     PhotoDataset,
+    PhotoFiles,
     SkippedPhoto,
     SkipTally,
     StreamedPhotoDataset,
@@ -9,11 +12,14 @@ from .photos import (
     photo_loader,
 )
 from .pixels import ImageTransform, pixels_to_uint8, to_rgb, uint8_to_pixels
-from .sources import load_photos
+
+if TYPE_CHECKING:
+    from .sources import load_photos
 
 __all__ = [
     "ImageTransform",
     "PhotoDataset",
+    "PhotoFiles",
     "SkipTally",
     "SkippedPhoto",
     "StreamedPhotoDataset",
@@ -24,3 +30,16 @@ __all__ = [
     "to_rgb",
     "uint8_to_pixels",
 ]
+
+
+def __getattr__(name: str):
+    """Import `load_photos` on first use: `datasets` takes long to import, and a trained model needs none."""
+    if name != "load_photos":
+        raise AttributeError(f"module 'feat2img.data' has no attribute {name!r}")
+    from .sources import load_photos
+
+    return load_photos
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

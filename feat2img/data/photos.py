@@ -1,17 +1,28 @@
 """Photos as examples for torch: undecodable ones are skipped, counted and named, never repaired or hidden."""
 
-import io
-import warnings
-from collections.abc import Iterator
-from typing import NamedTuple
+from __future__ import annotations
 
-import datasets
+import ctypes
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, NamedTuple
+
 import fsspec
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .pixels import ImageTransform
+
+if TYPE_CHECKING:
+    import datasets  # otherwise imported where it is needed: it takes long, and a trained model needs none
+
+BYTES_KEPT = 1 << 22  # of photos that are read before their pages are let go of
+MADV_DONTNEED = 4  # of madvise(2): the pages are read again when they are touched again
 
 
 class SkippedPhoto(NamedTuple):
@@ -51,6 +62,8 @@ def _read_example(row: dict, index: int, transform: ImageTransform) -> dict:
 
 
 def _with_undecoded_images(photos):
+    import datasets
+
     features = photos.features
     if features is None:  # a stream of unknown columns
         return photos
@@ -61,6 +74,25 @@ def _with_undecoded_images(photos):
     return photos
 
 
+def _let_go_of_pages(files: list[str]) -> None:
+    """Give the pages of mapped files back on Linux; elsewhere nothing happens.
+
+    `datasets` maps its Arrow files into memory, and every page that was read counts as this process's memory from then
+    on, so that it seems to need as much memory as the data set is large.
+    """
+    if not files or not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    endings = tuple(f" {os.path.realpath(file)}\n" for file in files)
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            if line.endswith(endings):
+                span, permissions = line.split()[:2]
+                if "w" not in permissions:  # what was written would be lost
+                    start, end = (int(address, 16) for address in span.split("-"))
+                    libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
+
+
 class PhotoDataset(Dataset):
     """Decoded photos of a data set from :func:`load_photos`.
 
@@ -69,11 +101,14 @@ class PhotoDataset(Dataset):
     """
 
     def __init__(self, photos: datasets.Dataset, transform: ImageTransform) -> None:
+        import datasets
+
         if not isinstance(photos, datasets.Dataset):
             kind = type(photos).__name__
             raise ValueError(f"expected a datasets.Dataset, got {kind}: use StreamedPhotoDataset")
         self.photos = _with_undecoded_images(photos)
         self.transform = transform
+        self._bytes_read = 0
 
     @property
     def fingerprint(self) -> str:
@@ -84,7 +119,27 @@ class PhotoDataset(Dataset):
         return len(self.photos)
 
     def __getitem__(self, index: int) -> dict:
-        return _read_example(self.photos[index], index, self.transform)
+        row = self.photos[index]
+        self._bytes_read += len((row["image"] or {}).get("bytes") or b"")
+        if self._bytes_read >= BYTES_KEPT:
+            _let_go_of_pages([file["filename"] for file in self.photos.cache_files])
+            self._bytes_read = 0
+        return _read_example(row, index, self.transform)
+
+
+class PhotoFiles(Dataset):
+    """The examples of :class:`PhotoDataset` from image files, without labels; a path may be any that fsspec reads."""
+
+    def __init__(self, paths: Sequence[str | PathLike], transform: ImageTransform) -> None:
+        self.paths = [str(path) for path in paths]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict:
+        row = {"image": {"bytes": None, "path": self.paths[index]}}
+        return _read_example(row, index, self.transform)
 
 
 class StreamedPhotoDataset(IterableDataset):
@@ -100,6 +155,8 @@ class StreamedPhotoDataset(IterableDataset):
         shuffle_buffer: int = 0,
         seed: int = 0,
     ) -> None:
+        import datasets
+
         if not isinstance(photos, datasets.IterableDataset):
             raise ValueError(f"expected a datasets.IterableDataset, got {type(photos).__name__}; use PhotoDataset")
         photos = _with_undecoded_images(photos)

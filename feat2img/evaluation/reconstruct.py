@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
 import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..data.photos import PhotoDataset, SkippedPhoto, photo_loader
+from ..data.photos import PhotoFiles, SkippedPhoto, photo_loader
 from ..data.pixels import ImageTransform, pixels_to_uint8
 from ..pipelines import Feat2ImgPipeline
 from .decoding import decode
@@ -88,12 +87,8 @@ def reconstruct_photos(
 
     A photo's noise depends on `seed` and its place alone, not on the batch.
     """
-    rows = {"image": [{"bytes": None, "path": str(path.absolute())} for path in photos]}
-    features = datasets.Features({"image": datasets.Image(decode=False)})
-    dataset = PhotoDataset(
-        datasets.Dataset.from_dict(rows, features=features),
-        ImageTransform(pipeline.image_size, pipeline.resize_size),
-    )
+    transform = ImageTransform(pipeline.image_size, pipeline.resize_size)
+    dataset = PhotoFiles([path.absolute() for path in photos], transform)
     with tqdm(total=len(photos), desc="reconstruct", unit="image", disable=None) as progress:
         for batch in photo_loader(dataset, batch_size):
             for skipped in batch["skipped"]:

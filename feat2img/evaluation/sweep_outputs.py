@@ -5,10 +5,11 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from .files import make_output_dir, png_bytes, write_atomically
 from .formatting import ARROWS, align, format_number
 from .grid import image_grid, shorten
 from .metrics import METRICS
-from .outputs import make_output_dir, png_bytes, results_json, table_csv, write_atomically
+from .outputs import results_json, table_csv
 from .report_drawing import Drawing, Line, Mark, Text, to_image
 from .sweep import Sweep
 
