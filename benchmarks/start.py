@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> Section:
             name: lambda name=name, call=call: spent[name].append(processor_seconds(call))
             for name, call in rivals.items()
         }
-        rounds, warm_up = (1, 0) if options.quick else (5, 1)
+        rounds, warm_up = (1, 0) if options.quick else (3, 1)
         times = race(counted, rounds, warm_up)
         spent = {name: values[warm_up:] for name, values in spent.items()}
     medians = {name: statistics.median(values) for name, values in times.items()}

@@ -21,7 +21,7 @@ from .pixels import ImageTransform
 if TYPE_CHECKING:
     import datasets  # otherwise imported where it is needed: it takes long, and a trained model needs none
 
-BYTES_KEPT = 1 << 22  # of photos that are read before their pages are let go of
+BYTES_KEPT = 1 << 21  # of photos that are read before their pages are let go of
 MADV_DONTNEED = 4  # of madvise(2): the pages are read again when they are touched again
 
 

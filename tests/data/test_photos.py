@@ -1,5 +1,8 @@
 import io
+import re
+import sys
 import zlib
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -15,7 +18,9 @@ from feat2img.data import (
     StreamedPhotoDataset,
     collate_photos,
     photo_loader,
+    uint8_to_pixels,
 )
+from feat2img.data import photos as photos_module
 
 TRANSFORM = ImageTransform(16, 16)
 
@@ -179,3 +184,28 @@ def test_stream_is_shuffled_anew_in_every_epoch():
     assert sorted(first) == sorted(second) and first != second
     with pytest.raises(ValueError, match="the loader cannot shuffle a stream"):
         photo_loader(dataset, 2, shuffle=True)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages are given back on Linux alone")
+def test_photos_that_were_read_do_not_stay_in_memory(tmp_path, monkeypatch):
+    """`datasets` maps its files; what was read is given back now and then, and can be read again."""
+    monkeypatch.setattr(photos_module, "BYTES_KEPT", 1 << 18)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 96, 3), dtype=np.uint8)
+    rows = {"image": [Image.fromarray(values) for values in noise]}
+    features = datasets.Features({"image": datasets.Image()})
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "photos")
+    stored = datasets.load_from_disk(tmp_path / "photos")
+    dataset = PhotoDataset(stored, ImageTransform(96, 96))
+
+    def resident() -> int:
+        """Bytes of the data set's files in this process's memory."""
+        blocks = re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
+        ours = [block for block in blocks if str(tmp_path) in block]
+        return sum(int(kilobytes) * 1024 for block in ours for kilobytes in re.findall(r"Rss:\s+(\d+) kB", block))
+
+    first = [dataset[index]["pixel_values"] for index in range(64)]
+    size = sum(path.stat().st_size for path in (tmp_path / "photos").glob("*.arrow"))
+    assert size > 1 << 20 and resident() < size / 2
+    for values, pixels, index in zip(noise, first, range(64), strict=True):
+        assert torch.equal(pixels, uint8_to_pixels(torch.from_numpy(values).permute(2, 0, 1)))
+        assert torch.equal(dataset[index]["pixel_values"], pixels)
