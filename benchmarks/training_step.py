@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from feat2img.data import ImageTransform, PhotoDataset, load_photos
 from feat2img.training import DIFFUSION_PRESETS, DiffusionConfig, TrainingConfig
+from feat2img.training.diffusion import DiffusionDecoder
 from feat2img.training.examples import EndlessBatches, ExampleNoise, endless_loader
 from feat2img.training.loop import TrainingRun, make_run
 
@@ -75,7 +76,9 @@ class PlainLoop:
 
     def __init__(self, config: DiffusionConfig, decoder: torch.nn.Module, network: torch.nn.Module, remembers: bool):
         self.config, self.network = config, network
-        self.decoder = copy.deepcopy(decoder).float()
+        # new around copies of its parts: accelerate has wrapped the decoder's own forward pass in bfloat16
+        parts = copy.deepcopy((decoder.projector, decoder.unet))
+        self.decoder = DiffusionDecoder(*parts, decoder.scheduler, config)
         if config.conditioning != "concat":
             self.decoder.unet.set_attn_processor(AttnProcessor2_0())
         self.optimizer = torch.optim.AdamW(
@@ -124,7 +127,7 @@ class PlainLoop:
 
 
 def run(options: argparse.Namespace) -> Section:
-    rounds, steps, curve_steps = (1, 1, 6) if options.quick else (5, 2, 300)
+    rounds, steps, curve_steps = (1, 1, 6) if options.quick else (4, 2, 300)
     rows, figures = [], {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -212,6 +212,8 @@ def build_feature_cache(
 
 def _fill(encoder, photos, features, state, tally, batch_size, num_workers, autocast_dtype) -> None:
     """Compute all rows that are not done. Photos skipped by an interrupted run are tried again."""
+    if autocast_dtype is not None:  # half precision rounds more than folded normalisations do
+        encoder = encoder.fused()
     rows = np.flatnonzero(state.read(0, len(photos)) != DONE).tolist()
     tally.num_seen = len(photos) - len(rows)
     loader = photo_loader(Subset(photos, rows), batch_size, num_workers)

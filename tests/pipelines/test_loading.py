@@ -76,6 +76,7 @@ INDEX = {
         "patch_size": 4,
         "conditioning": "both",
         "residual_scale": 0.25,
+        "num_inference_steps": 25,
     },
 }
 
@@ -85,6 +86,14 @@ def test_the_index_is_a_file_format(save, kind):
     index = json.loads((save(kind) / "model_index.json").read_text())
     index.pop("_diffusers_version")
     assert index == INDEX[kind]
+
+
+def test_an_index_from_before_it_held_the_steps_still_loads(save):
+    folder = save("diffusion")
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["num_inference_steps"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert Feat2ImgPipeline.from_pretrained(folder).config.num_inference_steps == 25
 
 
 @pytest.mark.parametrize("kind", KINDS)
