@@ -38,7 +38,7 @@ def plain_sampling(pipeline: Feat2ImgPipeline, features: torch.Tensor, indices: 
 
 
 def run(options: argparse.Namespace) -> Section:
-    rounds, count = (1, BATCH) if options.quick else (5, 96)
+    rounds, count = (1, BATCH) if options.quick else (5, 64)
     full = load_pipeline(str(PIPELINE), torch.device("cpu"), "float32")
     half = load_pipeline(str(PIPELINE), torch.device("cpu"), "bfloat16")
     with tempfile.TemporaryDirectory() as name:
