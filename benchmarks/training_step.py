@@ -169,7 +169,7 @@ def run(options: argparse.Namespace) -> Section:
         "levels at patch 4 and cross-attention.\n\n"
         + table(["denoiser", "loop", "images / s", "ours is times as fast", "smallest", "largest"], rows)
         + f"\nLosses of both loops over the same {curve_steps} steps of {CURVE_BATCH} images (same first weights, "
-        f"examples and noise; running mean): plain {plain[-1]:.4f}, ours {ours_curve[-1]:.4f} at the end, {apart:.2%} apart.\n\n"
+        f"examples, noise; running mean): plain {plain[-1]:.4f}, ours {ours_curve[-1]:.4f}, {apart:.2%} apart.\n\n"
         f"![Loss curves of both loops]({CURVE.name})\n"
     )
     return Section("Training step", text, figures)
