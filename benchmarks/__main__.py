@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import measure
 
-NAMES = ("start", "extraction", "training_step", "sampling", "compiled", "profiles", "scale", "memory", "imagenet")
+NAMES = ("start", "extraction", "training_step", "sampling", "compiled", "profiles", "scale", "imagenet", "memory")
 FOLDER = Path(__file__).parent
 
 
@@ -24,6 +24,13 @@ def main() -> None:
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         parser.error(f"unknown benchmark {unknown[0]!r}: choose of {', '.join(NAMES)}")
+    data = options.dataset or "crops of scikit-image's photographs"
+    head = (
+        "# Benchmarks\n\nWritten by `make bench`. Every claim is a ratio of rivals that were run in turns.\n\n"
+        f"{datetime.date.today()}; {measure.machine()}. Photos: {Path(data).name}.\n"
+    )
+    folder = Path(options.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     sections, figures = [], {}
     for name in options.names or NAMES:
         began = time.monotonic()
@@ -34,15 +41,9 @@ def main() -> None:
         )
         figures[name] = section.figures
         print(sections[-1], flush=True)
-    data = options.dataset or "crops of scikit-image's photographs"
-    head = (
-        "# Benchmarks\n\nWritten by `make bench`. Every claim is a ratio of rivals that were run in turns.\n\n"
-        f"{datetime.date.today()}; {measure.machine()}. Photos: {Path(data).name}.\n"
-    )
-    folder = Path(options.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.md").write_text("\n".join([head, *sections]))
-    (folder / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
+        # after each, so that nothing is lost when a later one fails
+        (folder / "results.md").write_text("\n".join([head, *sections]))
+        (folder / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
     sys.stdout.write(f"wrote {folder / 'results.md'}\n")
 
 
