@@ -41,7 +41,7 @@ def plain_extraction(network: torch.nn.Module, files: list[Path], output: Path) 
 
 
 def run(options: argparse.Namespace) -> Section:
-    count, rounds = (16, 1) if options.quick else (128, 3)
+    count, rounds = (16, 1) if options.quick else (256, 2)
     torch.manual_seed(0)
     network = timm.create_model(MODEL, pretrained=False).eval().requires_grad_(False)
     with tempfile.TemporaryDirectory() as name:

@@ -213,7 +213,8 @@ class TimmFeatureEncoder(ModelMixin, ConfigMixin):
 
         For extraction, not for saving: its weights are no longer timm's.
         """
-        fused = copy.deepcopy(self)
+        fused = copy.copy(self)
+        fused._modules = dict(self._modules)  # shares everything but the network
         size = self.config.image_size
         steps = torch.linspace(-1, 1, 3 * size * size, device=self.device, dtype=self.dtype)
         example = self._normalise(steps.sin().reshape(1, 3, size, size))

@@ -8,7 +8,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .tracing import run_until
+from .tracing import meta_copy, run_until
 
 TOLERANCE = 1e-3  # relative L2 of the features in float32
 
@@ -26,7 +26,7 @@ def fused_copy(network: nn.Module, pixels: torch.Tensor, layers: Collection[str]
         layers: names of the modules whose outputs count.
     """
     fused = copy.deepcopy(network)
-    for convolution, norm in _pairs(fused, pixels, layers):
+    for convolution, norm in _pairs(meta_copy(network), pixels.to("meta"), layers):
         fused.set_submodule(
             convolution, fuse_conv_bn_eval(fused.get_submodule(convolution), fused.get_submodule(norm))
         )

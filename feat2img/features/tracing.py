@@ -60,7 +60,7 @@ def run_until(network: nn.Module, pixels: torch.Tensor, layers: Collection[str])
     raise ValueError(f"modules {', '.join(missing)} do not run in the forward pass of the network")
 
 
-def _meta_copy(network: nn.Module) -> nn.Module:
+def meta_copy(network: nn.Module) -> nn.Module:
     """The architecture without its values: runs in no time, and yields shapes."""
     memo: dict = {id(parameter): nn.Parameter(parameter.detach().to("meta")) for parameter in network.parameters()}
     memo.update({id(buffer): buffer.to("meta") for buffer in network.buffers()})
@@ -73,7 +73,7 @@ def trace(network: nn.Module, image_size: int, layers: Collection[str]) -> tuple
     Returns:
         The layers' output shapes, the names of modules that began, and the names of those that ended.
     """
-    shadow = _meta_copy(network).eval()
+    shadow = meta_copy(network).eval()
     began, ended = set(), set()
     for name, module in shadow.named_modules(remove_duplicate=False):
         module.register_forward_pre_hook(lambda module, args, name=name: began.add(name))
