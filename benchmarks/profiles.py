@@ -68,7 +68,7 @@ def hot_paths(folder: Path) -> dict[str, tuple[Callable[[], object], int]]:
     """Name => a call and the images it handles; most arithmetic is in bfloat16."""
     batch = 16
     torch.manual_seed(0)
-    encoder = TimmFeatureEncoder.from_timm("resnet101", ("layer3",), 224, pretrained=False)
+    encoder = TimmFeatureEncoder.from_timm("resnet101", ("layer3",), 224, pretrained=False).fused()
     pixels = torch.rand(batch, 3, 224, 224) * 2 - 1
 
     @torch.no_grad()
