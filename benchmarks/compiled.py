@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> Section:
         figures[f"attention, {way}"] = ratio(times, "fused", way)[0]
     header = ["module", "way", "ms / image", "times as fast", "smallest", "largest", "seconds to compile"]
     text = (
-        f"bfloat16, batch {BATCH}; the last two rows are forward and backward of a denoiser with cross-attention. What "
-        "Inductor has compiled before it takes from its cache: a first time takes 20 to 60 seconds.\n\n"
+        f"bfloat16, batch {BATCH}; the last two rows are forward and backward of a denoiser with cross-attention. "
+        "What Inductor has compiled before it takes from its cache: a first time takes 20 to 60 seconds.\n\n"
     )
     return Section("Compilation, memory format, attention", text + table(header, rows), figures)
 
