@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> Section:
     header = ["module", "way", "ms / image", "times as fast", "smallest", "largest", "seconds to compile"]
     text = (
         f"bfloat16, batch {BATCH}; the last two rows are forward and backward of a denoiser with cross-attention. "
-        "What Inductor has compiled before it takes from its cache: a first time takes 20 to 60 seconds.\n\n"
+        "What Inductor has compiled before it takes from its cache, which shortens the last column.\n\n"
     )
     return Section("Compilation, memory format, attention", text + table(header, rows), figures)
 

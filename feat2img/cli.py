@@ -296,7 +296,7 @@ def run_sweep(args: argparse.Namespace) -> int:
 
 def run_reconstruct(args: argparse.Namespace) -> int:
     # nothing here imports datasets, metrics or the report: they would add a second to the first image
-    from .evaluation.decoding import load_pipeline, own_steps, resolve_device
+    from .evaluation.decoding import format_steps, load_pipeline, own_steps, resolve_device
     from .evaluation.files import make_output_dir, write_image
     from .evaluation.reconstruct import Reconstruction, find_photos, output_names, output_stems, reconstruct_photos
 
@@ -306,7 +306,7 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     stems = output_stems(photos, folder)
     pipeline = load_pipeline(args.pipeline, resolve_device(args.device), args.dtype, args.scheduler)
     steps = args.num_inference_steps or own_steps(pipeline)
-    title = f"{pipeline.kind}, {steps} step{'s' if steps > 1 else ''}" if steps else pipeline.kind
+    title = f"{pipeline.kind}, {format_steps(steps)}" if steps else pipeline.kind
     options = {name: getattr(args, name) for name in ("batch_size", "seed", "num_inference_steps", "guidance_scale")}
     written = 0
     for index, result in reconstruct_photos(pipeline, photos, **options):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .formatting import format_steps
+from .decoding import format_steps
 from .grid import Column
 from .intervals import bootstrap_mean
 from .metrics import METRICS, psnr

@@ -87,6 +87,13 @@ def own_steps(pipeline: Feat2ImgPipeline) -> int | None:
     return pipeline.config.num_inference_steps if takes_steps(pipeline) else None
 
 
+def format_steps(num_inference_steps: int | None) -> str:
+    """How a decoder gets to its image: "1 pass", "1 step", "25 steps"."""
+    if num_inference_steps is None:
+        return "1 pass"
+    return f"{num_inference_steps} step{'s' if num_inference_steps > 1 else ''}"
+
+
 def unique_names(paths: list[str]) -> list[str]:
     """Short names for pipelines: the folder's name, with its parents' where that is not unique, then a number."""
     parts = [Path(path).expanduser().resolve().parts if Path(path).exists() else Path(path).parts for path in paths]

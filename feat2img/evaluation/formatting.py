@@ -31,13 +31,6 @@ def format_figures(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
-def format_steps(num_inference_steps: int | None) -> str:
-    """How a decoder gets to its image: "1 pass", "1 step", "25 steps"."""
-    if num_inference_steps is None:
-        return "1 pass"
-    return f"{num_inference_steps} step{'s' if num_inference_steps > 1 else ''}"
-
-
 SHOWN = ("psnr", "ssim", "lpips", "pixel_accuracy", "feature_cosine", "verifier_top1", "true_label_top1", "sharpness")
 SETS = {"kid": ("KID ↓", 4), "frechet": ("Frechet ↓", 1)}
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .formatting import format_steps
+from .decoding import format_steps
 from .grid import Column
 
 

@@ -3,7 +3,8 @@
 import math
 from html import escape
 
-from .formatting import format_count, format_figures, format_number, format_steps
+from .decoding import format_steps
+from .formatting import format_count, format_figures, format_number
 from .report_data import ReportData, label
 from .report_drawing import mark_svg
 from .report_terms import (

@@ -3,7 +3,7 @@
 import math
 from itertools import product
 
-from .formatting import format_steps
+from .decoding import format_steps
 from .report_data import ReportData, label
 from .report_terms import (
     best_label,

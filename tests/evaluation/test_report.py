@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from feat2img.evaluation.formatting import format_count, format_figures, format_number, format_steps
+from feat2img.evaluation.decoding import format_steps
+from feat2img.evaluation.formatting import format_count, format_figures, format_number
 from feat2img.evaluation.grid import Column, image_grid, shorten
 from feat2img.evaluation.report import figures, render_report
 from feat2img.evaluation.report_classes import chosen_classes, class_means
