@@ -78,7 +78,7 @@ class DiffusionTask(TrainingTask):
         projector.to_map.requires_grad_(config.conditioning != "cross_attention")
         unet = make_unet(config)
         if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
-            # its bfloat16 backward pass is faster there than that of PyTorch's fused attention (benchmarks/compiled.py)
+            # faster in its bfloat16 backward pass than PyTorch's fused attention (benchmarks/compiled.py)
             unet.set_attn_processor(AttnProcessor())
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
