@@ -15,7 +15,7 @@ QUICKSTART_FLAGS = --preset quickstart --dataset_name $(DATASET) --max_train_min
 HAS_BROWSER = { command -v chromium || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test test-slow test-browser browser quality style bench install train-quickstart clean
+.PHONY: demo app space docs test test-slow test-browser browser quality style bench install train-quickstart clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +29,18 @@ demo: install
 		--num_inference_steps 4 25 --verifier none --output_dir out/demo
 	@echo "report: out/demo/report.html"
 
+app: install
+	$(BIN)/feat2img app
+
+# A folder to upload as a Space: the app's files, the package, and the quickstart pair.
+SPACE ?= out/space
+space:
+	rm -rf $(SPACE) && mkdir -p $(SPACE)/pipelines
+	cp examples/space/* $(SPACE)/
+	cp -r feat2img $(SPACE)/ && find $(SPACE) -name __pycache__ -prune -exec rm -rf {} +
+	cp -r examples/quickstart/* $(SPACE)/pipelines/
+	@echo "upload with: hf upload USER/NAME $(SPACE) . --repo-type space"
+
 test: install
 	$(BIN)/python -m pytest -q -m "not slow"
 
@@ -36,7 +48,7 @@ test-slow: install
 	$(BIN)/python -m pytest -q
 
 test-browser: browser $(VENV)/.installed-browser
-	FEAT2IMG_BROWSER=1 $(BIN)/python -m pytest -q tests/evaluation/test_browser.py
+	FEAT2IMG_BROWSER=1 $(BIN)/python -m pytest -q tests/evaluation/test_browser.py tests/app/test_app_browser.py
 
 $(VENV)/.installed-browser: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable ".[browser]"

@@ -116,6 +116,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     add_compare(commands)
     add_reconstruct(commands)
     add_sweep(commands)
+    add_app(commands)
     return parser, dict(commands.choices)
 
 
@@ -244,6 +245,25 @@ def add_reconstruct(commands) -> None:
     parser.set_defaults(run=run_reconstruct)
 
 
+def add_app(commands) -> None:
+    parser = commands.add_parser(
+        "app",
+        help="drop photos into a page in the browser",
+        description="Serve a page on this machine where photos are dropped in and reconstructed by every pipeline. "
+        "Needs gradio: pip install 'feat2img[app]'.",
+    )
+    parser.add_argument(
+        "pipelines", nargs="*", metavar="PIPELINE", help="folder or Hub name (default: the quickstart pair)"
+    )
+    parser.add_argument("--host", metavar="NAME", help="where to listen; 0.0.0.0 for all (default: 127.0.0.1)")
+    parser.add_argument("--port", type=whole_number(1), metavar="N", help="default: the first free one from 7860")
+    parser.add_argument("--open", action="store_true", help="also open the page in a browser")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: cuda where there is one)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=run_app)
+
+
 def quiet_loading() -> None:
     """Without diffusers' progress bars over a pipeline's few components."""
     import diffusers
@@ -321,6 +341,15 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     if written == len(photos):
         return DONE
     return PARTLY_DONE if written else FAILED
+
+
+def run_app(args: argparse.Namespace) -> int:
+    from .app import default_pipelines, launch
+
+    quiet_loading()
+    pipelines = args.pipelines or default_pipelines()
+    launch(pipelines, args.host, args.port, args.device, args.dtype, args.open)
+    return DONE
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Tiny real components that the tests of models, pipelines and training share; each is made by a seeded factory."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,12 @@ from feat2img.models import FeatureGenerator, FeatureProjector
 from feat2img.pipelines import Feat2ImgDiffusionPipeline, Feat2ImgGANPipeline
 
 SIZE = 32
+MUST_RUN = os.environ.get("FEAT2IMG_BROWSER") == "1"  # as in `make test-browser`: what is missing fails, not skips
+BROWSER_FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    "--disable-dev-shm-usage",  # containers give /dev/shm little room
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
 
 
 def _encoder(seed: int = 0, layers: tuple[str, ...] = ("layer2",), image_size: int = SIZE) -> TimmFeatureEncoder:
@@ -122,3 +130,37 @@ def photos() -> list[Image.Image]:
         Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
         for size in ((48, 40), (32, 36))
     ]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Chromium without a window. Its console and its requests are in `get_log("browser")` and `("performance")`."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    chromedriver = shutil.which("chromedriver")
+    if not (chromium and chromedriver):
+        message = "needs chromium and chromedriver (Debian: chromium, chromium-driver)"
+        pytest.fail(message) if MUST_RUN else pytest.skip(message)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*BROWSER_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def show_page(browser):
+    """`show_page(url, width=1280, scheme="light")`: open a page at a width in pixels, light or dark."""
+
+    def show(url: str, width: int = 1280, scheme: str = "light") -> None:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.get(url)
+
+    return show

@@ -1,5 +1,5 @@
-"""The one-direction rule: data -> features -> models -> pipelines; training and evaluation above; the command line on
-top, imported by nothing."""
+"""The one-direction rule: data -> features -> models -> pipelines; training and evaluation above; the app above
+evaluation; the command line on top, imported by nothing."""
 
 import ast
 from pathlib import Path
@@ -14,6 +14,7 @@ ALLOWED = {
     **{name: set(CHAIN[: index + 1]) for index, name in enumerate(CHAIN)},
     "training": {*CHAIN, "training"},
     "evaluation": {*CHAIN, "evaluation"},
+    "app": {*CHAIN, "evaluation", "app"},
 }
 # The exception that the design names: training may log metrics.
 EXCEPTIONS = {("training", "evaluation.metrics")}

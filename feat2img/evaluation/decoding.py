@@ -2,6 +2,7 @@
 
 import inspect
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -125,10 +126,12 @@ def decode(
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     sample: int = 0,
+    callback_on_step_end: Callable | None = None,
 ) -> Tensor:
     """Decode features (B, C, h, w) of the photos with these indices to uint8 images (B, 3, S, S) on the same device.
 
-    `num_inference_steps` and `guidance_scale` go to pipelines that sample in steps; None is the pipeline's default.
+    `num_inference_steps`, `guidance_scale` and `callback_on_step_end` go to pipelines that sample in steps; None is
+    the pipeline's default.
     `sample` is the number of the sample, see `photo_generators`.
 
     Raises:
@@ -136,7 +139,11 @@ def decode(
     """
     options = {}
     if takes_steps(pipeline):
-        chosen = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        chosen = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "callback_on_step_end": callback_on_step_end,
+        }
         options = {name: value for name, value in chosen.items() if value is not None}
     generators = photo_generators(indices, seed, sample)
     images = pipeline(features=features, generator=generators, output_type="pt", **options).images

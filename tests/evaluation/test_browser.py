@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -12,27 +11,12 @@ from feat2img.evaluation.grid import Column
 from feat2img.evaluation.report import render_report
 from feat2img.evaluation.report_data import ReportData
 
-MUST_RUN = os.environ.get("FEAT2IMG_BROWSER") == "1"  # as in `make test-browser`: what is missing fails, not skips
-NEEDS_BROWSER = "needs chromium and chromedriver (Debian: chromium, chromium-driver)"
-if not MUST_RUN:
+if os.environ.get("FEAT2IMG_BROWSER") != "1":  # in `make test-browser` a missing selenium fails, not skips
     pytest.importorskip("selenium", reason="needs the package selenium")
-webdriver = importlib.import_module("selenium.webdriver")
-Keys = importlib.import_module("selenium.webdriver.common.keys").Keys
 By = importlib.import_module("selenium.webdriver.common.by").By
+Keys = importlib.import_module("selenium.webdriver.common.keys").Keys
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-CHROMEDRIVER = shutil.which("chromedriver")
-HAS_BROWSER = bool(CHROMIUM and CHROMEDRIVER)
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    "--disable-dev-shm-usage",  # containers give /dev/shm little room
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 PAPERS = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 22, 26)"}
-
-pytestmark = [
-    pytest.mark.skipif(not (HAS_BROWSER or MUST_RUN), reason=NEEDS_BROWSER),
-]
 
 
 def report_data() -> ReportData:
@@ -69,24 +53,9 @@ def report(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    assert HAS_BROWSER, NEEDS_BROWSER
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(CHROMEDRIVER))
-    yield driver
-    driver.quit()
-
-
-def open_report(browser, report: str, width: int = 1280, scheme: str = "light") -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    browser.get(report)
+def open_report(report, show_page):
+    """`open_report(width=1280, scheme="light")`: the report in the browser."""
+    return lambda width=1280, scheme="light": show_page(report, width, scheme)
 
 
 def zoomed(browser) -> list[str]:
@@ -103,8 +72,8 @@ def sources(browser, group: str, photo: int) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_report_fits_and_the_console_stays_silent(browser, report, width, scheme):
-    open_report(browser, report, width, scheme)
+def test_report_fits_and_the_console_stays_silent(browser, open_report, width, scheme):
+    open_report(width, scheme)
     assert browser.execute_script("return document.documentElement.clientWidth") <= width
     overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert browser.execute_script(overflow) == 0
@@ -122,8 +91,8 @@ def test_report_fits_and_the_console_stays_silent(browser, report, width, scheme
     assert browser.get_log("browser") == []
 
 
-def test_photos_are_shown_at_their_size_and_links_lead_to_their_parts(browser, report):
-    open_report(browser, report)
+def test_photos_are_shown_at_their_size_and_links_lead_to_their_parts(browser, open_report):
+    open_report()
     sizes = "return [...document.images].map((image) => [image.naturalWidth, image.naturalHeight])"
     assert set(map(tuple, browser.execute_script(sizes))) == {(160, 160)}
     for link in browser.find_elements(By.CSS_SELECTOR, "nav a"):
@@ -134,8 +103,8 @@ def test_photos_are_shown_at_their_size_and_links_lead_to_their_parts(browser, r
     assert browser.get_log("browser") == []
 
 
-def test_headings_within_a_table_stay_in_view_on_a_phone(browser, report):
-    open_report(browser, report, 390)
+def test_headings_within_a_table_stay_in_view_on_a_phone(browser, open_report):
+    open_report(390)
     table = browser.find_element(By.CSS_SELECTOR, "#scores .scroll")
     browser.execute_script("arguments[0].scrollLeft = 200", table)
     assert browser.execute_script("return arguments[0].scrollLeft", table) == 200
@@ -144,8 +113,8 @@ def test_headings_within_a_table_stay_in_view_on_a_phone(browser, report):
         assert place["x"] >= 0 and place["x"] + place["width"] <= 390
 
 
-def test_zoom_shows_one_photo_of_all_and_goes_through_them(browser, report):
-    open_report(browser, report)
+def test_zoom_shows_one_photo_of_all_and_goes_through_them(browser, open_report):
+    open_report()
     browser.find_elements(By.CSS_SELECTOR, "button[data-set='the first'][data-photo='1']")[2].click()
     assert zoomed(browser) == sources(browser, "the first", 1)
     title = browser.find_element(By.ID, "zoom-title")
@@ -160,8 +129,8 @@ def test_zoom_shows_one_photo_of_all_and_goes_through_them(browser, report):
     assert zoomed(browser) == []
 
 
-def test_zoom_works_from_the_keyboard_and_gives_the_focus_back(browser, report):
-    open_report(browser, report)
+def test_zoom_works_from_the_keyboard_and_gives_the_focus_back(browser, open_report):
+    open_report()
     tile = browser.find_elements(By.CSS_SELECTOR, "button[data-set='the first']")[0]
     browser.execute_script("arguments[0].focus()", tile)
     tile.send_keys(Keys.ENTER)
@@ -172,8 +141,8 @@ def test_zoom_works_from_the_keyboard_and_gives_the_focus_back(browser, report):
     assert zoomed(browser) == [] and browser.switch_to.active_element == tile
 
 
-def test_cases_open_with_their_own_photos_alone(browser, report):
-    open_report(browser, report)
+def test_cases_open_with_their_own_photos_alone(browser, open_report):
+    open_report()
     browser.find_elements(By.CSS_SELECTOR, "button[data-set='best']")[0].click()
     assert zoomed(browser) == sources(browser, "best", 0)
     assert browser.find_element(By.ID, "zoom-title").text == "Photo 1 of 1"
