@@ -15,7 +15,7 @@ QUICKSTART_FLAGS = --preset quickstart --dataset_name $(DATASET) --max_train_min
 HAS_BROWSER = { command -v chromium || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo app space docs test test-slow test-browser browser quality style bench install train-quickstart clean
+.PHONY: demo app space docs figures test test-slow test-browser browser quality style bench install train-quickstart clean
 
 install: $(VENV)/.installed
 
@@ -76,6 +76,14 @@ bench: install
 train-quickstart: install
 	$(BIN)/accelerate launch examples/train_gan.py $(QUICKSTART_FLAGS) --output_dir out/quickstart/gan
 	$(BIN)/accelerate launch examples/train_diffusion.py $(QUICKSTART_FLAGS) --output_dir out/quickstart/diffusion
+
+# Every warning is an error: a broken link, a reference to something that is not there, a page that nothing leads to.
+docs: install
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs/source out/docs
+	@echo "documentation: out/docs/index.html"
+
+figures: install
+	$(BIN)/python docs/figures.py
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache

@@ -7,7 +7,7 @@ ACCENT = {"light": "#0b6b5f", "dark": "#5fd6c2"}  # as in the report and in the 
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: 0 auto !important; --f2i-accent: #0b6b5f; }
 .dark .gradio-container, .gradio-container.dark, .dark { --f2i-accent: #5fd6c2; }
-#f2i-head { padding: 0.6rem 0 0.2rem; }
+#f2i-head { margin-top: 0.8rem; }
 #f2i-head h1 { font-size: clamp(1.6rem, 4.5vw, 2.3rem); line-height: 1.12; letter-spacing: -0.028em; font-weight: 700;
   margin: 0 0 0.35rem; text-wrap: balance; }
 #f2i-head p { margin: 0; color: var(--body-text-color-subdued); max-width: 46rem; text-wrap: pretty; }
@@ -57,6 +57,8 @@ def make_theme(gr):
     return theme.set(
         body_background_fill="white",
         body_background_fill_dark="#14161a",
+        body_text_color_subdued="#5b6472",
+        body_text_color_subdued_dark="#a3abb8",
         block_background_fill="white",
         block_background_fill_dark="#1c1f25",
         color_accent=ACCENT["light"],

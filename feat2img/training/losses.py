@@ -22,12 +22,14 @@ def discriminator_accuracy(real_logits: torch.Tensor, fake_logits: torch.Tensor)
 def snr_weight(snr: torch.Tensor, prediction_type: str, weighting: str, gamma: float = 5.0) -> torch.Tensor:
     """Weight of each example's mean squared error, (B,) => (B,).
 
-    With signal-to-noise ratio snr, an error of the clean image weighs w(snr):
+    With signal-to-noise ratio snr, an error of the clean image weighs w(snr)::
+
         "none"       what the prediction type itself implies: 1 for "sample", snr + 1 for "v_prediction"
         "min_snr"    min(snr, gamma) (Hang et al. 2023, arXiv:2303.09556): nothing is learnt at pure noise
         "clamped"    snr clamped to [1, gamma]: max(snr, 1) of Salimans & Ho 2022 (arXiv:2202.00512, section 4) with
                      min-SNR's upper bound. It keeps pure noise in training, where a decoder with a strong condition
                      already makes most of the image.
+
     A v error is a clean-image error times sqrt(snr + 1), so its weight is divided by snr + 1.
     """
     if weighting == "none":
