@@ -122,6 +122,12 @@ def photo_folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.fixture(scope="session")
+def save_some_photos():
+    """`save_some_photos(folder, count)`: write PNG photos of coarse coloured shapes."""
+    return lambda folder, count: save_photos(folder, count, seed=3, size=(96, 80))
+
+
 @pytest.fixture
 def photos() -> list[Image.Image]:
     """Two PIL images of different sizes."""

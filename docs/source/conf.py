@@ -1,4 +1,4 @@
-"""Sphinx: Markdown pages through MyST, the reference from docstrings. `make docs` turns every warning into an error."""
+"""Sphinx: Markdown pages through MyST, the reference from docstrings. For `make docs` every warning is an error."""
 
 import re
 
