@@ -25,7 +25,7 @@ COMMANDS = {
     "compare": ["--num_images", "2", "--verifier", "none", "--baseline_images", "2", "--latency_batch_size", "2"],
     "sweep": [*NETWORK, *SMALL, "--verifier", "none"],
     "reconstruct": [],
-    "app": ["--port", "0"],
+    "app": [],
 }
 
 
@@ -70,7 +70,9 @@ def main(program: str, arguments: list[str]) -> int:
     script, rest = arguments[place], small_training(arguments[place], arguments[place + 1 :])
     if program == "torchrun":
         return subprocess.call([sys.executable, "-m", "torch.distributed.run", *arguments[:place], script, *rest])
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
+    launcher = [sys.executable]  # accelerate's own starts Python twice: only where there is something for it to read
+    if "--config_file" in arguments:
+        launcher += ["-m", "accelerate.commands.launch", "--cpu"]
     return subprocess.call([*launcher, script, *rest], env={**os.environ, "ACCELERATE_USE_CPU": "true"})
 
 
