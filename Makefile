@@ -75,7 +75,8 @@ bench: install
 
 train-quickstart: install
 	$(BIN)/accelerate launch examples/train_gan.py $(QUICKSTART_FLAGS) --output_dir out/quickstart/gan
-	$(BIN)/accelerate launch examples/train_diffusion.py $(QUICKSTART_FLAGS) --output_dir out/quickstart/diffusion
+	$(BIN)/accelerate launch examples/train_diffusion.py $(QUICKSTART_FLAGS) --first_guess out/quickstart/gan \
+		--output_dir out/quickstart/diffusion
 
 # Every warning is an error: a broken link, a reference to something that is not there, a page that nothing leads to.
 docs: install
