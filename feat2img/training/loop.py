@@ -14,6 +14,9 @@ from tqdm.auto import tqdm
 
 from ..data import ImageTransform, PhotoDataset, SkipTally, load_photos
 from ..features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
+from ..pipelines import Feat2ImgPipeline
+from ..pipelines.card import TRAINING_NAME, write_card
+from ..pipelines.hub import make_repository
 from .checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from .config import GANConfig, TrainingConfig, changed_fields
 from .diffusion import DiffusionTask
@@ -53,11 +56,18 @@ def make_run(config: TrainingConfig) -> "TrainingRun":
         project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "logs")),
     )
     set_seed(config.seed)
+    if config.push_to_hub and accelerator.is_main_process:
+        make_repository(hub_name(config), config.hub_private, None)  # a missing token shows now, not after hours
     output_dir.mkdir(parents=True, exist_ok=True)
     encoder = make_encoder(config).to(accelerator.device)
     task = (GANTask if isinstance(config, GANConfig) else DiffusionTask)(config, encoder, accelerator)
     task.prepare()
     return TrainingRun(config, task, accelerator, output_dir)
+
+
+def hub_name(config: TrainingConfig) -> str:
+    """The repository that a run is uploaded to."""
+    return config.hub_model_id or Path(config.output_dir).resolve().name
 
 
 def make_encoder(config: TrainingConfig) -> TimmFeatureEncoder:
@@ -322,11 +332,22 @@ class TrainingRun:
             "device": self.device_name(),
             "num_processes": self.accelerator.num_processes,
         }
-        (self.output_dir / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (self.output_dir / TRAINING_NAME).write_text(json.dumps(summary, indent=2) + "\n")
+        self.grid.save_for_card()
+        write_card(pipeline, self.output_dir, license=config.hub_license)
         self.say(f"pipeline saved to {self.output_dir} ({self.tally.summary()})")
         if config.push_to_hub:
-            name = config.hub_model_id or self.output_dir.resolve().name
-            pipeline.push_to_hub(name, private=config.hub_private)
+            self.push()
+
+    def push(self) -> None:
+        """Upload what was written. Raises ValueError; the folder stays, and `feat2img push` can try again."""
+        config, name = self.config, hub_name(self.config)
+        pipeline = Feat2ImgPipeline.from_pretrained(self.output_dir)
+        try:
+            address = pipeline.push_to_hub(name, private=config.hub_private, license=config.hub_license)
+        except ValueError as error:
+            raise ValueError(f"{error}; try again with `feat2img push {self.output_dir} {name}`") from error
+        self.say(f"uploaded: {address}")
 
     def device_name(self) -> str:
         device = self.accelerator.device

@@ -9,6 +9,7 @@ from PIL import Image
 from torchvision.utils import make_grid
 
 from ..data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8
+from ..pipelines.card import SAMPLES_NAME
 from .config import TrainingConfig
 from .task import TrainingTask
 
@@ -19,6 +20,8 @@ class SampleGrid:
     def __init__(self, config: TrainingConfig, task: TrainingTask, accelerator: Accelerator, output_dir: Path):
         self.task, self.accelerator = task, accelerator
         self.folder = output_dir / "samples"
+        self.card_image = output_dir / SAMPLES_NAME
+        self.latest: Image.Image | None = None
         self.pixels = self.load(config) if accelerator.is_main_process else None
 
     @staticmethod
@@ -66,8 +69,14 @@ class SampleGrid:
         generated = pixels_to_uint8(output.images.cpu() * 2 - 1)
         grid = make_grid(torch.cat([originals, generated]), nrow=len(originals), padding=4, pad_value=255)
         self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(self.folder / f"step-{step:06d}.png")
+        self.latest = Image.fromarray(grid.permute(1, 2, 0).numpy())
+        self.latest.save(self.folder / f"step-{step:06d}.png")
         self.log(grid, step)
+
+    def save_for_card(self) -> None:
+        """Write the latest grid as the picture of the model card."""
+        if self.latest is not None:
+            self.latest.save(self.card_image, quality=90)
 
     def log(self, grid: torch.Tensor, step: int) -> None:
         image = np.asarray(grid.permute(1, 2, 0))
