@@ -14,11 +14,20 @@ from tests.hub_server import card_errors
 
 TRAINING = {
     "config": {
-        "dataset_name": "frgfm/imagenette", "train_split": "train", "learning_rate": 2e-4,
-        "perceptual_weight": 1.0, "output_dir": "/home/me/runs/gan", "encoder_weights": "/home/me/w.safetensors", "encoder_random_weights": False,
+        "dataset_name": "frgfm/imagenette",
+        "train_split": "train",
+        "learning_rate": 2e-4,
+        "perceptual_weight": 1.0,
+        "output_dir": "/home/me/runs/gan",
+        "encoder_weights": "/home/me/w.safetensors",
+        "encoder_random_weights": False,
     },
-    "steps": 12345, "images_seen": 197520, "minutes": 61.5, "device": "cpu", "num_processes": 1,
-}  # fmt: skip
+    "steps": 12345,
+    "images_seen": 197520,
+    "minutes": 61.5,
+    "device": "cpu",
+    "num_processes": 1,
+}
 EVALUATION = {
     "dataset": "frgfm/imagenette",
     "split": "validation",
