@@ -93,7 +93,7 @@ def test_the_round_trip_of_a_private_repository(hub, python, saved, make_gan, tm
     weights = "diffusion_pytorch_model.safetensors"
     parts = [f"{name}/{file}" for name in ("encoder", "generator", "projector") for file in ("config.json", weights)]
     assert set(hub.files("someone/tiny")) == {".gitattributes", "README.md", "model_index.json", *parts}
-    assert hub.requests["POST /api/validate-yaml"] == 2  # the client has a card checked before it sends it
+    assert hub.requests["POST /api/validate-yaml"] >= 2  # the client has a card checked before it sends it
     card = ModelCard(hub.files("someone/tiny")["README.md"].decode())
     assert card.data.license == "apache-2.0" and 'from_pretrained("someone/tiny")' in card.text
     assert "model_index.json" in hub.files("someone/edited")
@@ -131,7 +131,7 @@ def test_what_the_hub_refuses_and_what_is_no_pipeline(hub, python, saved):
     publish(hub, "someone/secret", saved, private=True)
     publish(hub, "someone/open", saved)
     weights = "generator/diffusion_pytorch_model.safetensors"
-    hub.failures[weights] = [503]  # a Hub that stumbles is asked again
+    hub.failures[weights] = [429]  # a Hub that is busy is asked again
     for name, files in {
         "someone/sd": {"model_index.json": b'{"_class_name": "StableDiffusionPipeline"}', "unet/w.safetensors": b""},
         "someone/empty": {"README.md": b"nothing yet"},
