@@ -8,21 +8,21 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import set_seed
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..data import ImageTransform, PhotoDataset, SkipTally, load_photos
 from ..features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
-from ..pipelines import Feat2ImgPipeline
-from ..pipelines.card import TRAINING_NAME, write_card
-from ..pipelines.hub import make_repository
+from ..pipelines.card import TRAINING_NAME
+from .accelerator import make_accelerator, start_trackers
 from .checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from .config import GANConfig, TrainingConfig, changed_fields
 from .diffusion import DiffusionTask
 from .examples import EndlessBatches, ExampleNoise, endless_loader
 from .gan import GANTask
 from .logs import TrainingLog
+from .publish import prepare_hub, push, write_training_card
 from .samples import SampleGrid
 from .schedule import Progress, learning_rate
 from .streaming import streamed_batches
@@ -49,25 +49,15 @@ def make_run(config: TrainingConfig) -> "TrainingRun":
     output_dir = Path(config.output_dir)
     if output_dir.is_file():
         raise ValueError(f"output_dir {output_dir} is a file; give a folder")
-    accelerator = Accelerator(
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        mixed_precision=config.mixed_precision,
-        log_with=None if config.report_to == "none" else config.report_to,
-        project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "logs")),
-    )
+    accelerator = make_accelerator(config, output_dir)
     set_seed(config.seed)
     if config.push_to_hub and accelerator.is_main_process:
-        make_repository(hub_name(config), config.hub_private, None)  # a missing token shows now, not after hours
+        prepare_hub(config)
     output_dir.mkdir(parents=True, exist_ok=True)
     encoder = make_encoder(config).to(accelerator.device)
     task = (GANTask if isinstance(config, GANConfig) else DiffusionTask)(config, encoder, accelerator)
     task.prepare()
     return TrainingRun(config, task, accelerator, output_dir)
-
-
-def hub_name(config: TrainingConfig) -> str:
-    """The repository that a run is uploaded to."""
-    return config.hub_model_id or Path(config.output_dir).resolve().name
 
 
 def make_encoder(config: TrainingConfig) -> TimmFeatureEncoder:
@@ -208,7 +198,7 @@ class TrainingRun:
         if progress.share >= 1:
             self.say("the run is already complete")
         if config.report_to != "none":
-            self.accelerator.init_trackers("feat2img", config=_plain(config))
+            start_trackers(self.accelerator, _plain(config))
         previous = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(total=progress.max_steps, initial=progress.step, desc="steps", disable=self.hidden)
         try:
@@ -333,21 +323,10 @@ class TrainingRun:
             "num_processes": self.accelerator.num_processes,
         }
         (self.output_dir / TRAINING_NAME).write_text(json.dumps(summary, indent=2) + "\n")
-        self.grid.save_for_card()
-        write_card(pipeline, self.output_dir, license=config.hub_license)
+        write_training_card(pipeline, self.output_dir, self.grid.latest, config.hub_license)
         self.say(f"pipeline saved to {self.output_dir} ({self.tally.summary()})")
         if config.push_to_hub:
-            self.push()
-
-    def push(self) -> None:
-        """Upload what was written. Raises ValueError; the folder stays, and `feat2img push` can try again."""
-        config, name = self.config, hub_name(self.config)
-        pipeline = Feat2ImgPipeline.from_pretrained(self.output_dir)
-        try:
-            address = pipeline.push_to_hub(name, private=config.hub_private, license=config.hub_license)
-        except ValueError as error:
-            raise ValueError(f"{error}; try again with `feat2img push {self.output_dir} {name}`") from error
-        self.say(f"uploaded: {address}")
+            self.say(f"uploaded: {push(config)}")
 
     def device_name(self) -> str:
         device = self.accelerator.device

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
 from torchvision.utils import make_grid
 
 from ..data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8
-from ..pipelines.card import SAMPLES_NAME
+from .accelerator import track_image
 from .config import TrainingConfig
 from .task import TrainingTask
 
@@ -20,7 +19,6 @@ class SampleGrid:
     def __init__(self, config: TrainingConfig, task: TrainingTask, accelerator: Accelerator, output_dir: Path):
         self.task, self.accelerator = task, accelerator
         self.folder = output_dir / "samples"
-        self.card_image = output_dir / SAMPLES_NAME
         self.latest: Image.Image | None = None
         self.pixels = self.load(config) if accelerator.is_main_process else None
 
@@ -71,17 +69,4 @@ class SampleGrid:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.latest = Image.fromarray(grid.permute(1, 2, 0).numpy())
         self.latest.save(self.folder / f"step-{step:06d}.png")
-        self.log(grid, step)
-
-    def save_for_card(self) -> None:
-        """Write the latest grid as the picture of the model card."""
-        if self.latest is not None:
-            self.latest.save(self.card_image, quality=90)
-
-    def log(self, grid: torch.Tensor, step: int) -> None:
-        image = np.asarray(grid.permute(1, 2, 0))
-        for tracker in self.accelerator.trackers:
-            if tracker.name == "tensorboard":
-                tracker.writer.add_image("samples", image, step, dataformats="HWC")
-            elif hasattr(tracker, "log_images"):
-                tracker.log_images({"samples": [image]}, step=step)
+        track_image(self.accelerator, "samples", self.latest, step)
