@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,12 @@ import pytest
 from PIL import Image
 
 import feat2img
-from feat2img.cli import DTYPES, SCHEDULERS, main
+from feat2img.cli import main
+from feat2img.commands import COMMANDS
+from feat2img.commands.options import DATASET_SIZES, DTYPES, SCHEDULERS
 from feat2img.data.sources import IMAGENETTE_SIZES
 from feat2img.evaluation import decoding
+from tests.hub_server import HubServer
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,37 @@ def test_compare_writes_everything_and_prints_the_table(gan, photos, tmp_path, c
     assert "feat2img compare" in (out / "report.html").read_text()
 
 
+def test_json_is_all_of_stdout(gan, photos, tmp_path, capsys):
+    (photos / "bad.jpg").write_text("not a photo")
+    shared = ["--output_dir", tmp_path / "out", "--device", "cpu", "--json"]
+    code, printed, errors = run(capsys, "reconstruct", gan, photos / "train", photos / "bad.jpg", *shared)
+    found = json.loads(printed)
+    assert code == 1 and len(errors) == 1
+    assert [set(photo) for photo in found["photos"]] == [{"photo", "image", "side_by_side"}, {"photo", "error"}]
+    assert Path(found["photos"][0]["image"]).is_file() and found["kind"] == "gan"
+    (photos / "bad.jpg").unlink()
+    less = ["--num_images", 2, "--verifier", "none", "--latency_batch_size", 2]
+    code, printed, errors = run(capsys, "compare", gan, "--dataset", photos, *less, *shared)
+    found = json.loads(printed)
+    assert (code, errors) == (0, []) and [row["name"] for row in found["rows"]] == ["tiny-gan"]
+    assert found["rows"] == json.loads(Path(found["files"]["results.json"]).read_text())
+    code, printed, errors = run(capsys, "card", gan, "--results", tmp_path / "out", "--license", "mit", "--json")
+    assert (code, errors) == (0, [])
+    card = Path(json.loads(printed)["card"]).read_text()
+    assert "license: mit" in card and "2 photos of" in card and "PSNR" in card
+
+
+def test_push_uploads_and_says_where(gan, tmp_path):
+    with HubServer() as hub:
+        variables = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_owner"}
+        command = [sys.executable, "-m", "feat2img", "push", gan, "someone/tiny", "--private", "--json"]
+        finished = subprocess.run(command, capture_output=True, text=True, env={**variables, "HF_HUB_OFFLINE": "0"})
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["address"].startswith(f"{hub.address}/someone/tiny/commit/")
+    assert hub.repositories["someone/tiny"].private
+    assert finished.stderr == ""  # no progress bars in a pipe
+
+
 def test_sweep_writes_everything_and_prints_the_table(photos, tmp_path, capsys):
     out = tmp_path / "out"
     code, printed, errors = run(
@@ -106,6 +141,12 @@ def test_reconstruct_exits_0_when_all_went_well_and_2_when_nothing_did(gan, phot
 
 WRONG_USE = [
     ("compar --output_dir OUT", "unknown command 'compar', did you mean 'compare'?"),
+    ("card", "the following arguments are required: PIPELINE"),
+    ("card DATA", "has no model_index.json"),
+    ("card GAN --name other", "give that too"),
+    ("card GAN --results DATA", "is no results.json of `feat2img compare`"),
+    ("push GAN", "the following arguments are required: REPOSITORY"),
+    ("push GAN someone/gan --privat", "unknown option '--privat', did you mean '--private'?"),
     ("compare", "the following arguments are required: PIPELINE, --output_dir"),
     ("compare GAN --output_dir OUT --num_imags 3", "unknown option '--num_imags', did you mean '--num_images'?"),
     ("--fast compare GAN --output_dir OUT", "unknown option '--fast'"),
@@ -153,6 +194,15 @@ def test_version_help_and_no_command(capsys):
     assert main([]) == 2
 
 
+@pytest.mark.parametrize("command", ["", *(module.__name__.split(".")[-1] for module in COMMANDS)])
+def test_help_teaches_by_example(command, capsys):
+    assert main([*([command] if command else []), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "  feat2img " in shown and max(map(len, shown.splitlines())) <= 120
+    for module in () if command else COMMANDS:
+        assert f"\n    {module.__name__.split('.')[-1]}" in shown
+
+
 def test_help_starts_without_torch():
     code = "import sys, feat2img.cli; feat2img.cli.main(['--help']); sys.exit(int('torch' in sys.modules))"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -163,4 +213,4 @@ def test_help_starts_without_torch():
 def test_choices_are_those_of_the_library():
     assert list(DTYPES) == list(decoding.DTYPES)
     assert list(SCHEDULERS) == list(decoding.SCHEDULERS)
-    assert feat2img.cli.DATASET_SIZES == IMAGENETTE_SIZES
+    assert DATASET_SIZES == IMAGENETTE_SIZES

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +11,14 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 
 from ..data import ImageTransform
 from ..features import TimmFeatureEncoder, fingerprint_distance
 from ..models import FeatureProjector
+from .card import carry_documents, hide_places, write_card
+from .hub import HUB_OPTIONS, INDEX_NAME, fetch_index, fetch_pipeline, is_hub_name, make_repository, upload
 
-INDEX_NAME = "model_index.json"
-# Only JSON and safetensors are ever fetched; pickles, code and the like stay on the Hub.
-ALLOWED_PATTERNS = ["*.json", "*.safetensors", "README.md", "LICENSE*", "NOTICE*"]
 # The closed list of what an index may name. The module paths are the file format of saved pipelines: do not move them.
 COMPONENTS = {
     "encoder": (("feat2img.features.encoder", "TimmFeatureEncoder"),),
@@ -64,7 +62,7 @@ class Feat2ImgPipeline(DiffusionPipeline):
         """
         folder = Path(pretrained_model_name_or_path).expanduser()
         if not folder.is_dir():
-            hub_options = {k: kwargs.pop(k) for k in list(kwargs) if k in _HUB_OPTIONS}
+            hub_options = {k: kwargs.pop(k) for k in list(kwargs) if k in HUB_OPTIONS}
             folder = Path(cls.download(str(pretrained_model_name_or_path), **hub_options))
         index = read_index(folder)
         pipeline_class = _pipeline_class(cls, index, folder)
@@ -80,20 +78,77 @@ class Feat2ImgPipeline(DiffusionPipeline):
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
-        """Fetch a pipeline's JSON and safetensors files from the Hub and return the local folder."""
-        if str(pretrained_model_name).count("/") != 1 or str(pretrained_model_name).startswith((".", "/", "~")):
+        """Fetch a pipeline's JSON and safetensors files from the Hub and return the local folder.
+
+        Args:
+            pretrained_model_name: "user/name".
+            kwargs: `revision`, `token`, `cache_dir`, `force_download`, `local_files_only`.
+
+        Raises:
+            ValueError: no such repository, no permission, no answer, or no feat2img pipeline; then nothing else of it
+                is fetched.
+        """
+        name = str(pretrained_model_name)
+        if not is_hub_name(name):
             raise ValueError(
-                f"{pretrained_model_name} is neither a folder nor a Hub repository; "
+                f"{name} is neither a folder nor a Hub repository; "
                 "give a folder that `save_pretrained` wrote, or user/name"
             )
-        options = {k: v for k, v in kwargs.items() if k in _HUB_OPTIONS and v is not None}
-        try:
-            return snapshot_download(pretrained_model_name, allow_patterns=ALLOWED_PATTERNS, **options)
-        except (OSError, ValueError, HfHubHTTPError) as error:
-            raise ValueError(
-                f"{pretrained_model_name} is no folder here and cannot be had from the Hub ({_first_line(error)}); "
-                "check the name, the network and, for a private repository, the token"
-            ) from error
+        options = {k: v for k, v in kwargs.items() if k in HUB_OPTIONS and v is not None}
+        _pipeline_class(cls, read_index(fetch_index(name, **options).parent), name)
+        return str(fetch_pipeline(name, **options))
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs) -> None:
+        """Write components, `model_index.json` and a model card (README.md) to a folder.
+
+        Args:
+            save_directory: made if need be. What the folder that the pipeline was loaded from says of its training
+                and its figures goes along.
+            push_to_hub: upload as well; `repo_id` (default: the folder's name) and `push_to_hub`'s other options
+                may follow.
+            kwargs: as for `DiffusionPipeline.save_pretrained`: `max_shard_size`, `variant`.
+        """
+        if not kwargs.pop("safe_serialization", True):
+            raise ValueError("feat2img writes and loads safetensors only; leave out safe_serialization=False")
+        folder = Path(save_directory)
+        hub_options = {name: kwargs.pop(name) for name in ("repo_id", *_PUSH_OPTIONS) if name in kwargs}
+        super().save_pretrained(str(folder), **kwargs)
+        carry_documents(Path(self.name_or_path) if self.name_or_path else None, folder)
+        write_card(self, folder)
+        if push_to_hub:
+            self.push_to_hub(hub_options.pop("repo_id", folder.resolve().name), **hub_options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        revision: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Upload the pipeline with its model card in one commit, and return the commit's address.
+
+        Args:
+            repo_id: "user/name", or "name" under your own; made if need be.
+            commit_message: default: "Upload Feat2Img...Pipeline".
+            private: whether a repository that is made is private; None: as your account has it.
+            token: default: the one that `hf auth login` stored, or HF_TOKEN.
+            create_pr: open a pull request.
+            revision: branch to commit to, made if need be.
+            license: for the card, an identifier of the Hub such as "apache-2.0".
+
+        Raises:
+            ValueError: the Hub refuses, fails or does not answer.
+        """
+        repo_id = make_repository(repo_id, private, token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            hide_places(Path(folder))
+            write_card(self, folder, repo_id, license)
+            message = commit_message or f"Upload {type(self).__name__}"
+            return upload(Path(folder), repo_id, message, revision, create_pr, token)
 
     @property
     def image_size(self) -> int:
@@ -179,7 +234,7 @@ class Feat2ImgPipeline(DiffusionPipeline):
         return Feat2ImgPipelineOutput(images=images) if return_dict else (images,)
 
 
-_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+_PUSH_OPTIONS = ("commit_message", "private", "token", "create_pr", "revision", "license")
 
 
 def read_index(folder: Path) -> dict:
@@ -196,7 +251,7 @@ def read_index(folder: Path) -> dict:
     return index
 
 
-def _pipeline_class(cls, index: dict, folder: Path) -> type:
+def _pipeline_class(cls, index: dict, folder: Path | str) -> type:
     classes = {subclass.__name__: subclass for subclass in Feat2ImgPipeline.__subclasses__()}
     name = str(index.get("_class_name"))
     if name not in classes:

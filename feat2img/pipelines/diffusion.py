@@ -166,8 +166,9 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
     def prepare_latents(self, batch_size: int, dtype: torch.dtype, generator) -> torch.Tensor:
         side = self.image_size // self.config.patch_size
         shape = (batch_size, 3 * self.config.patch_size**2, side, side)
-        latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=dtype)
-        return latents * self.scheduler.init_noise_sigma
+        # in float32, because older versions of torch draw other numbers in half precision
+        latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
+        return latents.to(dtype) * self.scheduler.init_noise_sigma
 
     def prepare_step_options(self, generator, eta: float) -> dict:
         accepted = inspect.signature(self.scheduler.step).parameters

@@ -76,8 +76,9 @@ class TrainingConfig:
     export_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     report_to: str = "tensorboard"
     push_to_hub: bool = False
-    hub_model_id: str | None = None
+    hub_model_id: str | None = None  # default: the name of output_dir, under your own name
     hub_private: bool = False
+    hub_license: str | None = None  # of the model card, for example apache-2.0
 
     def __post_init__(self):
         for name in (
@@ -183,7 +184,7 @@ _FREE_TO_CHANGE = {
     "output_dir", "feature_cache_dir", "dataloader_num_workers", "max_train_steps", "max_train_minutes",
     "num_train_epochs", "logging_steps", "validation_steps", "num_validation_images", "checkpointing_steps",
     "checkpoints_total_limit", "resume_from_checkpoint", "export_dtype", "report_to", "push_to_hub", "hub_model_id",
-    "hub_private", "gradient_checkpointing", "validation_split", "dataset_name", "encoder_weights",
+    "hub_private", "hub_license", "gradient_checkpointing", "validation_split", "dataset_name", "encoder_weights",
 }  # fmt: skip
 
 

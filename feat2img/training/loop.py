@@ -8,18 +8,21 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import set_seed
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..data import ImageTransform, PhotoDataset, SkipTally, load_photos
 from ..features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
+from ..pipelines.card import TRAINING_NAME
+from .accelerator import make_accelerator, start_trackers
 from .checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from .config import GANConfig, TrainingConfig, changed_fields
 from .diffusion import DiffusionTask
 from .examples import EndlessBatches, ExampleNoise, endless_loader
 from .gan import GANTask
 from .logs import TrainingLog
+from .publish import prepare_hub, push, write_training_card
 from .samples import SampleGrid
 from .schedule import Progress, learning_rate
 from .streaming import streamed_batches
@@ -46,13 +49,10 @@ def make_run(config: TrainingConfig) -> "TrainingRun":
     output_dir = Path(config.output_dir)
     if output_dir.is_file():
         raise ValueError(f"output_dir {output_dir} is a file; give a folder")
-    accelerator = Accelerator(
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        mixed_precision=config.mixed_precision,
-        log_with=None if config.report_to == "none" else config.report_to,
-        project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "logs")),
-    )
+    accelerator = make_accelerator(config, output_dir)
     set_seed(config.seed)
+    if config.push_to_hub and accelerator.is_main_process:
+        prepare_hub(config)
     output_dir.mkdir(parents=True, exist_ok=True)
     encoder = make_encoder(config).to(accelerator.device)
     task = (GANTask if isinstance(config, GANConfig) else DiffusionTask)(config, encoder, accelerator)
@@ -199,7 +199,7 @@ class TrainingRun:
         if progress.share >= 1:
             self.say("the run is already complete")
         if config.report_to != "none":
-            self.accelerator.init_trackers("feat2img", config=_plain(config))
+            start_trackers(self.accelerator, _plain(config))
         previous = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(total=progress.max_steps, initial=progress.step, desc="steps", disable=self.hidden)
         try:
@@ -323,11 +323,11 @@ class TrainingRun:
             "device": self.device_name(),
             "num_processes": self.accelerator.num_processes,
         }
-        (self.output_dir / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (self.output_dir / TRAINING_NAME).write_text(json.dumps(summary, indent=2) + "\n")
+        write_training_card(pipeline, self.output_dir, self.grid.latest, config.hub_license)
         self.say(f"pipeline saved to {self.output_dir} ({self.tally.summary()})")
         if config.push_to_hub:
-            name = config.hub_model_id or self.output_dir.resolve().name
-            pipeline.push_to_hub(name, private=config.hub_private)
+            self.say(f"uploaded: {push(config)}")
 
     def device_name(self) -> str:
         device = self.accelerator.device

@@ -1,5 +1,6 @@
 """Named settings, and the command line made of a configuration."""
 
+import difflib
 import sys
 from typing import TypeVar
 
@@ -56,7 +57,9 @@ def parse_config(presets: dict[str, Config], description: str, args: list[str] |
     args = list(sys.argv[1:] if args is None else args)
     name, args = _take_preset(args, next(iter(presets)))
     if name not in presets:
-        raise ValueError(f"unknown --preset {name}; choose one of {', '.join(presets)}")
+        near = difflib.get_close_matches(name, presets, n=1)
+        question = f", did you mean {near[0]}?" if near else ""
+        raise ValueError(f"unknown --preset {name}; choose one of {', '.join(presets)}{question}")
     about = f"{description} Presets (--preset NAME, flags override): {', '.join(presets)}; now: {name}."
     default = presets[name]
     return tyro.cli(type(default), args=args, default=default, description=about, use_underscores=True)

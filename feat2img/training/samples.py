@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
 from torchvision.utils import make_grid
 
 from ..data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8
+from .accelerator import track_image
 from .config import TrainingConfig
 from .task import TrainingTask
 
@@ -19,6 +19,7 @@ class SampleGrid:
     def __init__(self, config: TrainingConfig, task: TrainingTask, accelerator: Accelerator, output_dir: Path):
         self.task, self.accelerator = task, accelerator
         self.folder = output_dir / "samples"
+        self.latest: Image.Image | None = None
         self.pixels = self.load(config) if accelerator.is_main_process else None
 
     @staticmethod
@@ -66,13 +67,6 @@ class SampleGrid:
         generated = pixels_to_uint8(output.images.cpu() * 2 - 1)
         grid = make_grid(torch.cat([originals, generated]), nrow=len(originals), padding=4, pad_value=255)
         self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(self.folder / f"step-{step:06d}.png")
-        self.log(grid, step)
-
-    def log(self, grid: torch.Tensor, step: int) -> None:
-        image = np.asarray(grid.permute(1, 2, 0))
-        for tracker in self.accelerator.trackers:
-            if tracker.name == "tensorboard":
-                tracker.writer.add_image("samples", image, step, dataformats="HWC")
-            elif hasattr(tracker, "log_images"):
-                tracker.log_images({"samples": [image]}, step=step)
+        self.latest = Image.fromarray(grid.permute(1, 2, 0).numpy())
+        self.latest.save(self.folder / f"step-{step:06d}.png")
+        track_image(self.accelerator, "samples", self.latest, step)

@@ -185,7 +185,7 @@ def test_wrong_arguments_give_one_clear_line(arguments, message):
 
 def test_size_that_a_network_cannot_take_is_refused():
     cases = [("test_vit", "blocks.1", 8), ("test_maxvit", "stages.2", 100), ("test_resnet", "layer3", 0)]
-    for name, layer, size in cases:
+    for name, layer, size in (case for case in cases if timm.is_model(case[0])):  # test_maxvit is new in timm
         with pytest.raises(ValueError, match=f"{name} does not take images of {size} x {size}"):
             TimmFeatureEncoder(name, [layer], image_size=size)
 

@@ -111,7 +111,7 @@ def test_round_trip(save, make_gan, make_diffusion, photos, kind):
     }
     assert not loaded.encoder.training and not loaded.projector.training
     files = {path.suffix for path in folder.rglob("*") if path.is_file()}
-    assert files == {".json", ".safetensors"}
+    assert files == {".json", ".safetensors", ".md"}
 
 
 def test_round_trip_in_a_fresh_process(save, make_gan, make_diffusion, tmp_path):

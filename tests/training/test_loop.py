@@ -139,6 +139,9 @@ def test_what_a_run_writes(run, kind):
     assert summary["steps"] == 4 and summary["num_processes"] == 1 and summary["device"] == "cpu"
     assert summary["config"]["max_train_steps"] == 4 and summary["config"]["encoder_layers"] == ["layer2"]
     assert {path.suffix for path in folder.rglob("checkpoint-*/*")} == {".json", ".safetensors"}
+    assert Image.open(folder / "samples.jpg").size == Image.open(folder / "samples" / "step-000004.png").size
+    card = (folder / "README.md").read_text()
+    assert "| steps | 4 |" in card and "(samples.jpg)" in card and "It holds weights" not in card  # random ones
 
 
 def test_the_sample_grid_shows_photos_and_reconstructions(run, photo_folder):

@@ -48,8 +48,14 @@ def test_flags_have_the_names_of_diffusers_scripts():
 def test_bad_command_lines_are_refused(capsys):
     with pytest.raises(ValueError, match="unknown --preset tiny; choose one of imagenette-resnet101, .*debug"):
         parse("--preset", "tiny")
+    with pytest.raises(ValueError, match="debug, did you mean quickstart?"):
+        parse("--preset", "quikstart")
     with pytest.raises(ValueError, match="--preset needs a name"):
         parse("--preset")
+    with pytest.raises(SystemExit):
+        parse("--preset", "debug", "--learning_rat", "1")
+    shown = capsys.readouterr().err
+    assert "Perhaps you meant" in shown and "--learning_rate" in shown
     for args in (["--learning-speed", "1"], ["--seed", "x"], ["--lr_scheduler", "linear"]):
         with pytest.raises(SystemExit) as stop:
             parse("--preset", "debug", *args)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from feat2img import Feat2ImgPipeline
 from feat2img.training.checkpoints import list_checkpoints, load_checkpoint
+from tests.hub_server import HubServer
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -37,9 +38,10 @@ def environment(tmp_path):
     return {**os.environ, **threads, "ACCELERATE_USE_CPU": "true"}
 
 
-def launch(launcher, kind, photo_folder, output_dir, *more):
+def launch(launcher, kind, photo_folder, output_dir, *more, **variables):
     command = [*launcher, *flags(kind, photo_folder, output_dir, *more)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment(photo_folder.parent))
+    variables = {**environment(photo_folder.parent), **variables}
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=variables)
 
 
 def torchrun(processes):
@@ -79,6 +81,24 @@ def test_errors_are_one_line_without_a_traceback(photo_folder, tmp_path):
         assert result.returncode == 1 and "Traceback" not in result.stderr
         last = result.stderr.strip().splitlines()[-1]
         assert last.startswith("train_gan.py: error: ") and message in last
+
+
+def test_a_script_uploads_its_pipeline(photo_folder, tmp_path):
+    push = ["--push_to_hub", "--hub_model_id", "someone/tiny", "--hub_private", "--hub_license", "apache-2.0"]
+    with HubServer() as hub:
+        variables = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hub")}
+        refused = launch(LAUNCHERS["python"], "gan", photo_folder, tmp_path / "refused", *push, **variables)
+        variables["HF_TOKEN"] = "hf_owner"
+        result = launch(LAUNCHERS["python"], "gan", photo_folder, tmp_path / "out", *push, **variables)
+    assert refused.returncode == 1 and not (tmp_path / "refused").exists()  # it shows before the training, not after
+    assert "train_gan.py: error: someone/tiny cannot be made on the Hub: " in refused.stderr
+    assert result.returncode == 0, result.stderr
+    assert f"uploaded: {hub.address}/someone/tiny/commit/" in result.stdout
+    assert hub.repositories["someone/tiny"].private
+    files = hub.files("someone/tiny")
+    assert {"model_index.json", "training.json", "samples.jpg", "README.md"} <= set(files)
+    assert not any(name.startswith(("checkpoint", "logs", "samples/")) for name in files)
+    assert str(tmp_path) not in files["training.json"].decode() + files["README.md"].decode()
 
 
 @pytest.mark.parametrize("kind, stop", [("gan", signal.SIGTERM), ("diffusion", signal.SIGINT)])
