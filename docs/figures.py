@@ -143,14 +143,14 @@ def draw_gan() -> Path:
     figure.box(288, 86, 128, 80, ["generator", "ResNet blocks,", "upsampling"], "trained")
     figure.box(448, 96, 106, 60, ["image", "3 × S × S"], "data")
     figure.box(590, 16, 154, 52, ["L1", "pixel for pixel"], "loss")
-    figure.box(590, 100, 154, 52, ["perceptual", "shallow layers"], "loss")
-    figure.box(590, 184, 154, 52, ["adversarial", "patch discriminator"], "loss")
+    figure.box(590, 100, 154, 52, ["perceptual", "encoder's network"], "loss")
+    figure.box(590, 184, 154, 52, ["adversarial", "discriminator"], "loss")
     for left, right in ((114, 146), (256, 288), (416, 448)):
         figure.arrow((left, 126), (right - 2, 126))
     figure.arrow((554, 126), (572, 126), (572, 42), (588, 42))
     figure.arrow((554, 126), (588, 126))
     figure.arrow((554, 126), (572, 126), (572, 210), (588, 210), dashed=True)
-    figure.text(16, 226, "Dashed: joins in the second half of the run, when the image is good enough to be judged.",
+    figure.text(16, 226, "Dashed: joins later in the run, when the image is good enough to be judged.",
                 11.5, colour=MUTED)  # fmt: skip
     return figure.write("gan.svg")
 
@@ -168,7 +168,7 @@ def denoising_panels(photo: Image.Image) -> list[tuple[str, Image.Image]]:
     config = pipeline.config
     seen = ImageTransform(config.image_size, config.resize_size)(photo)[None]
     features = pipeline.encode(seen)
-    guess = pipeline.prepare_condition(features, 1.0, 1).guess
+    guess = pipeline.prepare_guess(features, 1)
     states = [pipeline.prepare_latents(1, torch.float32, torch.Generator().manual_seed(SEED))]
 
     def after_step(pipe, index, timestep, tensors):

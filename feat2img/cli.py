@@ -16,7 +16,7 @@ A pipeline is a folder that a training wrote, or user/name on the Hub. It holds 
 GUIDE = """start here:
   feat2img reconstruct examples/quickstart/gan photo.jpg --output_dir out    a photo, and what its features keep
   feat2img compare out/gan out/diffusion --output_dir out/compare            a table, charts and report.html
-  feat2img app                                                                photos into a page in the browser
+  feat2img app                                                               photos into a page in the browser
   feat2img COMMAND --help                                                    options and examples of a command
 
 train your own (accelerate launch examples/train_gan.py --help), then publish it with `card` and `push`.

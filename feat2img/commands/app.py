@@ -9,8 +9,8 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "app",
         help="drop photos into a page in the browser",
-        description="Serve a page on this machine where photos are dropped in and reconstructed by every pipeline, with "
-        "figures and a slider between original and reconstruction. Needs gradio: pip install 'feat2img[app]'.",
+        description="Serve a page on this machine where photos are dropped in and reconstructed by every pipeline, "
+        "with figures and a slider between original and reconstruction. Needs gradio: pip install 'feat2img[app]'.",
         examples=("feat2img app", "feat2img app out/gan someone/diffusion --device cuda --dtype bfloat16"),
     )
     parser.add_argument(

@@ -17,6 +17,7 @@ TRAINING = [
     *("--encoder_weights", "None", "--image_size", "64", "--resize_size", "64", "--max_train_samples", "8"),
     *("--train_batch_size", "2", "--num_validation_images", "2", "--dataloader_num_workers", "0"),
     *("--projector_channels", "32", "--projector_blocks", "1", "--max_train_minutes", "None"),
+    *("--perceptual_layers", "layer1", "layer2", "--mixed_precision", "no"),
 ]
 DIFFUSION = ["--unet_block_out_channels", "32", "64", "--num_attention_heads", "4", "--token_dim", "32"]
 NETWORK = ["--encoder", "test_resnet", "--random_weights", "--layers", "layer1", "layer2"]
@@ -24,8 +25,6 @@ SMALL = ["--image_size", "64", "--resize_size", "64", "--num_train_images", "2",
 COMMANDS = {
     "compare": ["--num_images", "2", "--verifier", "none", "--baseline_images", "2", "--latency_batch_size", "2"],
     "sweep": [*NETWORK, *SMALL, "--verifier", "none"],
-    "reconstruct": [],
-    "app": [],
 }
 
 
@@ -49,7 +48,7 @@ def small_command(arguments: list[str]) -> list[str]:
     command, rest = arguments[0], arguments[1:]
     if command in ("compare", "sweep"):
         rest = with_data(rest, "--dataset")
-    return [command, *rest, *COMMANDS[command]]
+    return [command, *rest, *COMMANDS.get(command, [])]
 
 
 def serve_until_ready(command: list[str]) -> int:

@@ -28,7 +28,9 @@ SMALL = Path(__file__).with_name("small.py")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "source").glob("*.md"))]
 DIRECTIVES = re.compile(r"\{[\w-]+\}")  # of MyST: not code
 MOST_NOT_RUN = 12
-GIVEN = {"evaluation.md": ("out/gan", "out/diffusion")}  # pipelines that a page takes for granted
+GIVEN = dict.fromkeys(
+    ("evaluation.md", "hub.md"), ("out/gan", "out/diffusion")
+)  # pipelines that a page takes for granted
 PRELUDE = """
 feat2img() {{ {python} {small} feat2img "$@"; }}
 accelerate() {{ {python} {small} accelerate "$@"; }}
