@@ -5,7 +5,6 @@ that are not here are replaced by the folder `photos`, and launchers run on this
 """
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,10 +51,10 @@ def small_command(arguments: list[str]) -> list[str]:
 
 
 def serve_until_ready(command: list[str]) -> int:
-    """Start a server, wait until it says where it runs, and stop it as Ctrl-C does."""
+    """Start a server, wait until it says where it runs, and end it."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     process.wait(60)
     print(line, end="")
     return 0 if "http://" in line else 1
