@@ -25,11 +25,10 @@ from .quality import METRICS, Judge
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "source" / "ablations.md"
-DEEP = "--perceptual_layers blocks.0 blocks.1 blocks.2 blocks.4 blocks.6 bn2"
-JUDGED = "--discriminator feature --discriminator_start 0 --adversarial_start 0.05 --adversarial_weight 0.1"
-GAN = f"--init_from {{start}} {DEEP}"
-FEW = "--train_steps 4 --perceptual_max_timestep 1000 --denoising_weight 0.1"
-DIFFUSION = f"--first_guess {{start}} {DEEP} {JUDGED} {FEW}"
+GAN = "--init_from {start} --discriminator_start 0 --adversarial_start 0.05"
+DIFFUSION = "--first_guess {start}"
+HOOK = "--perceptual_layers blocks.0 blocks.1 blocks.2 blocks.4"
+EVERY_STEP = "--train_steps None --num_inference_steps 4 --denoising_weight 1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,25 +46,24 @@ class Row:
         return (self.of or self.name).replace(" ", "-").replace(",", "")
 
 
-START = Row("start", "gan", f"--adversarial_weight 0 {DEEP}")
+START = Row("start", "gan", "--adversarial_weight 0")
 # Each group is compared with its first row.
 GROUPS = {
-    "From nothing: feature normalisation": [
+    "From nothing: features": [
         START,
         Row("start, normalisation log1p", "gan", f"{START.flags} --feature_normalization log1p"),
         Row("start, normalisation none", "gan", f"{START.flags} --feature_normalization none"),
+        Row("start, crops instead of a cache", "gan", f"{START.flags} --feature_cache_dir None --random_crop"),
     ],
     "GAN, going on from the start": [
-        Row("gan, feature adversary", "gan", f"{GAN} {JUDGED}"),
-        Row("gan, pixel loss alone", "gan", "--init_from {start} --perceptual_weight 0 --adversarial_weight 0"),
-        Row("gan, perceptual to the hook", "gan", "--init_from {start} --adversarial_weight 0"),
+        Row("gan", "gan", GAN),
+        Row("gan, pixel loss alone", "gan", f"{GAN} --perceptual_weight 0 --adversarial_weight 0"),
+        Row("gan, perceptual to the hook", "gan", f"{GAN} {HOOK} --adversarial_weight 0"),
         Row("gan, perceptual behind it too", "gan", f"{GAN} --adversarial_weight 0"),
-        Row("gan, patch adversary", "gan", f"{GAN} --adversarial_weight 0.02 --discriminator_start 0 "
-            "--adversarial_start 0.05"),
-        Row("gan, feature adversary to the hook", "gan", f"--init_from {{start}} {JUDGED}"),
-        Row("gan, relativistic R1 R2", "gan", f"{GAN} {JUDGED} --adversarial_loss relativistic --gradient_penalty 1"),
-        Row("gan, adversary from half the run", "gan", f"{GAN} {JUDGED.replace('0.05', '0.5')}"),
-        Row("gan, crops instead of a cache", "gan", f"{GAN} {JUDGED} --feature_cache_dir None --random_crop"),
+        Row("gan, patch adversary", "gan", f"{GAN} --discriminator patch --adversarial_weight 0.02"),
+        Row("gan, all to the hook", "gan", f"{GAN} {HOOK}"),
+        Row("gan, relativistic R1 R2", "gan", f"{GAN} --adversarial_loss relativistic --gradient_penalty 1"),
+        Row("gan, adversary from half the run", "gan", f"{GAN} --adversarial_start 0.5"),
     ],
     "Diffusion on what the start lacks": [
         Row("diffusion", "diffusion", DIFFUSION),
@@ -76,11 +74,14 @@ GROUPS = {
         Row("diffusion, patches of 8", "diffusion", f"{DIFFUSION} --patch_size 8 --unet_block_out_channels 128 256"),
         Row("diffusion, v prediction", "diffusion", f"{DIFFUSION} --prediction_type v_prediction"),
         Row("diffusion, min-SNR", "diffusion", f"{DIFFUSION} --loss_weighting min_snr"),
-        Row("diffusion, without adversary", "diffusion", f"--first_guess {{start}} {DEEP} {FEW}"),
-        Row("diffusion, perceptual at low noise", "diffusion", f"--first_guess {{start}} {DEEP}"),
-        Row("diffusion, denoising alone", "diffusion", "--first_guess {start} --perceptual_weight 0"),
-        Row("diffusion, without a first guess", "diffusion", f"{DEEP} {JUDGED} {FEW}"),
-        Row("diffusion, guidance 1.5", "diffusion", DIFFUSION, guidance_scale=1.5, of="diffusion"),
+        Row("diffusion, four steps", "diffusion", f"{DIFFUSION} --train_steps 4 --num_inference_steps 4"),
+        Row("diffusion, without adversary", "diffusion", f"{DIFFUSION} --adversarial_weight 0"),
+        Row("diffusion, perceptual at low noise", "diffusion",
+            f"{DIFFUSION} --adversarial_weight 0 {EVERY_STEP} --perceptual_max_timestep 300"),
+        Row("diffusion, denoising alone", "diffusion",
+            f"{DIFFUSION} --adversarial_weight 0 {EVERY_STEP} --perceptual_weight 0 --condition_dropout 0.1"),
+        Row("diffusion, denoising alone, guidance 1.5", "diffusion", "", 1.5, of="diffusion, denoising alone"),
+        Row("diffusion, without a first guess", "diffusion", ""),
     ],
 }  # fmt: skip
 
@@ -114,14 +115,14 @@ def command(row: Row, options, work: Path) -> list[str]:
     flags = row.flags.format(start=work / START.folder)
     shared = (
         f"--preset quickstart --dataset_name {options.dataset} --feature_cache_dir {work / 'cache'} "
-        f"--max_train_minutes {options.minutes:g} --lr_warmup_steps 20 --train_batch_size 8 --report_to none"
+        f"--max_train_minutes {options.minutes:g} --lr_warmup_steps 20 --report_to none"
     )
     return shlex.split(f"examples/train_{row.kind}.py {shared} {flags} --output_dir {work / row.folder}")
 
 
 def train(row: Row, options, work: Path) -> None:
     """Train a row unless its pipeline is there."""
-    if (work / row.folder / "training.json").is_file():
+    if row.of is not None or (work / row.folder / "training.json").is_file():
         return
     work.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // options.parallel)

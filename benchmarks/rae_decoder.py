@@ -25,16 +25,15 @@ from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
 from feat2img.features import CachedPhotoDataset, FeatureCache, build_feature_cache
 from feat2img.training.examples import EndlessBatches, endless_loader
 
-from .ablations import DEEP, DIFFUSION, JUDGED, Row, interval, train
+from .ablations import START, Row, interval, train
 from .measure import machine, parser, table
 from .quality import METRICS, Judge
 
 BATCH, LEARNING_RATE, WARM_UP = 8, 1e-4, 500
 OURS = {
-    "ours, GAN": Row("gan", "gan", f"{DEEP} {JUDGED}"),
-    "ours, diffusion": Row("diffusion", "diffusion", DIFFUSION),
+    "ours, GAN": Row("gan", "gan", ""),
+    "ours, diffusion": Row("diffusion", "diffusion", "--first_guess {start}"),
 }
-FIRST_GUESS = Row("start", "gan", f"--adversarial_weight 0 {DEEP}")
 
 
 class ViTRival(torch.nn.Module):
@@ -95,7 +94,7 @@ def main() -> None:
     options.parallel = 1
     work = Path(options.work_dir)
     half = type(options)(**{**vars(options), "minutes": options.minutes / 2})
-    train(FIRST_GUESS, half, work)
+    train(START, half, work)
     train(OURS["ours, diffusion"], half, work)
     train(OURS["ours, GAN"], options, work)
 
