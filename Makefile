@@ -1,5 +1,6 @@
 # Every target makes its own environment in .venv first; set PYTHON to choose the interpreter.
 PYTHON ?= python3
+LOWEST_PYTHON ?= python3.10
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -15,7 +16,8 @@ QUICKSTART_FLAGS = --preset quickstart --dataset_name $(DATASET) --max_train_min
 HAS_BROWSER = { command -v chromium || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo app space docs figures test test-slow test-browser browser quality style bench install train-quickstart clean
+.PHONY: demo app space docs figures test test-slow test-browser browser quality style package test-lowest bench install \
+	train-quickstart clean
 
 install: $(VENV)/.installed
 
@@ -64,10 +66,28 @@ browser:
 quality: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy --config-file setup.cfg
 
 style: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# sdist and wheel in dist/; the wheel in an environment of its own, away from this folder.
+package: install
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/package
+	build/package/bin/python -m pip install --quiet dist/feat2img-*.whl
+	cd build/package && bin/feat2img --version && bin/feat2img reconstruct ../../examples/quickstart/gan \
+		../../docs/source/figures/quickstart.jpg --output_dir out
+
+# The lowest versions of setup.cfg and the oldest Python; what pins them together is read from setup.cfg.
+test-lowest:
+	$(LOWEST_PYTHON) -m venv build/lowest
+	build/lowest/bin/python tests/lowest.py train > build/lowest/requirements.txt
+	build/lowest/bin/python -m pip install --quiet -r build/lowest/requirements.txt "pytest>=8" "scikit-image>=0.24" \
+		"scikit-learn>=1.5"
+	build/lowest/bin/python -m pytest -q -m "not slow"
 
 # BENCH_FLAGS="--dataset FOLDER" measures on photos of yours, BENCH_FLAGS=--quick tries whether all of it runs.
 bench: install
@@ -87,4 +107,4 @@ figures: install
 	$(BIN)/python docs/figures.py
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

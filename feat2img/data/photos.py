@@ -28,7 +28,7 @@ MADV_DONTNEED = 4  # of madvise(2): the pages are read again when they are touch
 class SkippedPhoto(NamedTuple):
     """A photo that could not be decoded."""
 
-    index: int  # its row
+    index: int  # type: ignore[assignment]  # its row; hides a method of tuples that nobody needs
     name: str  # its path, or "row 17" where there is none
     reason: str  # one line
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import datasets
 
@@ -61,7 +62,7 @@ def _load_local(path: Path, split: str, streaming: bool) -> datasets.Dataset | d
     if path.is_file() and path.suffix != ".parquet":
         raise ValueError(f"{path} is a {path.suffix or 'plain'} file: expected a folder of photos or parquet files")
     builder_name = "parquet" if path.is_file() or any(path.rglob("*.parquet")) else "imagefolder"
-    source = {"data_files": str(path)} if path.is_file() else {"data_dir": str(path)}
+    source: dict[str, Any] = {"data_files": str(path)} if path.is_file() else {"data_dir": str(path)}
     try:
         builder = datasets.load_dataset_builder(builder_name, **source)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:

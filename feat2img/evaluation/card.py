@@ -1,13 +1,21 @@
-"""The figures of one pipeline in a comparison, kept beside the pipeline for its model card."""
+"""What a model card shows that takes work: the figures of a comparison, and photos with their reconstructions."""
 
+import io
 import json
 import math
 from pathlib import Path
 
-from ..pipelines.card import EVALUATION_NAME
+from PIL import Image
+
+from ..pipelines import Feat2ImgPipeline
+from ..pipelines.card import EVALUATION_NAME, SAMPLES_NAME
 from .files import write_atomically
 from .formatting import SETS, SHOWN
 from .metrics import METRICS
+from .reconstruct import Reconstruction, find_photos, reconstruct_photos
+
+GAP = 4  # pixels between the pictures
+MOST_SAMPLES = 8
 
 
 def keep_figures(folder: str | Path, results: str | Path, name: str | None = None, dataset: str | None = None) -> Path:
@@ -38,6 +46,27 @@ def keep_figures(folder: str | Path, results: str | Path, name: str | None = Non
     }
     path = folder / EVALUATION_NAME
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    return path
+
+
+def keep_samples(folder: str | Path, pipeline: Feat2ImgPipeline, photos: list[str]) -> Path:
+    """Write `samples.jpg` to a pipeline's folder: the first eight photos above, their reconstructions below.
+
+    Raises:
+        ValueError: a photo cannot be read.
+    """
+    paths = find_photos(photos)[:MOST_SAMPLES]
+    size, step = pipeline.image_size, pipeline.image_size + GAP
+    grid = Image.new("RGB", (GAP + step * len(paths), GAP + 2 * step), "white")
+    for index, result in reconstruct_photos(pipeline, paths):
+        if not isinstance(result, Reconstruction):
+            raise ValueError(f"photo {paths[index]} cannot be read: {result.reason}")
+        for row, image in enumerate((result.original, result.image)):
+            grid.paste(image.resize((size, size)), (GAP + step * index, GAP + step * row))
+    path = Path(folder).expanduser() / SAMPLES_NAME
+    content = io.BytesIO()
+    grid.save(content, "jpeg", quality=90)
+    write_atomically(path, content.getvalue())
     return path
 
 

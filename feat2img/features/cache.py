@@ -243,7 +243,7 @@ def _fill(encoder, photos, features, state, tally, batch_size, num_workers, auto
 def _flush(features: RowFile, state: RowFile, pending: list[tuple[int, int]]) -> None:
     features.flush()  # first: a row marked as done must be on disk
     for row, row_state in pending:
-        state.write(row, np.uint8(row_state))
+        state.write(row, np.array(row_state, np.uint8))
     state.flush()
     pending.clear()
 

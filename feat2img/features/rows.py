@@ -44,10 +44,10 @@ class RowFile:
         Raises:
             ValueError: when the file ends before them, as after a cut-off copy.
         """
-        rows = np.empty((count, *self.row_shape), self.dtype)
+        rows: np.ndarray = np.empty((count, *self.row_shape), self.dtype)
         with open(self.path, "rb") as file:
             file.seek(self._start + start * self._row_bytes)
-            if file.readinto(rows) != rows.nbytes:
+            if file.readinto(rows.data) != rows.nbytes:
                 raise ValueError(f"{self.path} ends before row {start + count}: delete its folder and build it again")
         return rows
 

@@ -114,6 +114,7 @@ class FeatureProjector(ModelMixin, ConfigMixin):
         return ProjectedFeatures(self.resize(self.to_map(hidden)), tokens)
 
     def tokens(self, hidden: torch.Tensor) -> torch.Tensor:
+        assert self.to_tokens is not None
         tokens = self.to_tokens(hidden.flatten(2).transpose(1, 2))
         if not self.config.use_positions:
             return tokens

@@ -5,6 +5,7 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -43,6 +44,10 @@ class Feat2ImgPipeline(DiffusionPipeline):
     """Base of the two decoders. `Feat2ImgPipeline.from_pretrained` returns the subclass that the folder holds."""
 
     kind: str
+    if TYPE_CHECKING:  # the subclasses' own
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
     encoder: TimmFeatureEncoder | None
     projector: FeatureProjector
     _optional_components = ["encoder"]
@@ -69,7 +74,9 @@ class Feat2ImgPipeline(DiffusionPipeline):
         _check_components(index, folder, skip=set(kwargs))
         kwargs["use_safetensors"] = True
         try:
-            return super(Feat2ImgPipeline, pipeline_class).from_pretrained(str(folder), **kwargs)
+            return super(Feat2ImgPipeline, pipeline_class).from_pretrained(  # type: ignore[misc]
+                str(folder), **kwargs
+            )
         except (OSError, RuntimeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{folder} cannot be loaded, a file is damaged or does not fit the others: {_first_line(error)}; "
@@ -174,7 +181,7 @@ class Feat2ImgPipeline(DiffusionPipeline):
             raise ValueError("this pipeline was loaded without its encoder; load it with one or pass features=...")
         if isinstance(images, Image.Image):
             images = [images]
-        if not torch.is_tensor(images):
+        if not isinstance(images, torch.Tensor):
             unknown = [type(image).__name__ for image in images if not isinstance(image, Image.Image)]
             if unknown or not len(images):
                 found = unknown[0] if unknown else "an empty list"

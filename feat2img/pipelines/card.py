@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .. import __version__
@@ -46,13 +47,20 @@ def write_card(
     """
     path = Path(folder) / CARD_NAME
     if path.is_file():
-        earlier = ModelCard.load(path)
-        if not is_own_card(earlier.content):
+        content = path.read_text(encoding="utf-8", errors="replace")
+        if not is_own_card(content):
             return
-        license = license or earlier.data.get("license")
+        license = license or _licence_of(content, path)
     beside = path.with_name(f".{CARD_NAME}.{os.getpid()}")
     beside.write_text(str(make_card(pipeline, Path(folder), name, license)), encoding="utf-8")
     os.replace(beside, path)
+
+
+def _licence_of(content: str, path: Path) -> str | None:
+    try:
+        return ModelCard(content, ignore_metadata_errors=True).data.get("license")
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} has damaged metadata between its lines ---; mend or remove it") from error
 
 
 def is_own_card(content: str) -> bool:

@@ -1,27 +1,31 @@
 """The sections of a model card, in Markdown."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import timm
 import torch
 
+if TYPE_CHECKING:
+    from .base import Feat2ImgPipeline
+
 TRAINING_NAME = "training.json"  # what the training wrote
 
 
-def about_section(pipeline) -> str:
-    channels, height, width = pipeline.projector.config.feature_channels, *pipeline.projector.config.feature_size
+def about_section(pipeline: "Feat2ImgPipeline") -> str:
+    shape = " x ".join(map(str, _feature_shape(pipeline)))
     size = pipeline.image_size
     way = {
         "gan": "in one pass of a generator that was trained adversarially",
         "diffusion": "by a diffusion model that denoises an image step by step, the features as its condition",
     }[pipeline.kind]
     return (
-        f"Turns feature maps of a vision network, {channels} x {height} x {width} numbers for a photograph, back into "
+        f"Turns feature maps of a vision network, {shape} numbers for a photograph, back into "
         f"images of {size} x {size} pixels, {way}. What comes back shows what the features still hold."
     )
 
 
-def use_section(pipeline, name: str) -> str:
+def use_section(pipeline: "Feat2ImgPipeline", name: str) -> str:
     made = f"(1, {', '.join(map(str, _feature_shape(pipeline)))})"
     lines = ["from feat2img import Feat2ImgPipeline", "", f'pipe = Feat2ImgPipeline.from_pretrained("{name}")']
     if pipeline.encoder is not None:
@@ -34,7 +38,7 @@ def use_section(pipeline, name: str) -> str:
     return text + (f"\n\n```bash\n{shell}\n```" if pipeline.encoder is not None else "")
 
 
-def parts_section(pipeline) -> str:
+def parts_section(pipeline: "Feat2ImgPipeline") -> str:
     rows = [("features", " x ".join(map(str, _feature_shape(pipeline))))]
     if pipeline.encoder is not None:
         config = pipeline.encoder.config
@@ -91,7 +95,7 @@ def results_section(evaluation: dict | None) -> str:
     )
 
 
-def limits_section(pipeline, training: dict | None) -> str:
+def limits_section(pipeline: "Feat2ImgPipeline", training: dict | None) -> str:
     lines = [
         "- What the features do not hold is made up: a reconstruction is no evidence of what a photograph showed.",
         "- Photographs unlike those of the training come back less well.",
@@ -103,7 +107,7 @@ def limits_section(pipeline, training: dict | None) -> str:
     return "## Limits\n\n" + "\n".join(lines)
 
 
-def licence_section(pipeline, training: dict | None, license: str | None) -> str:
+def licence_section(pipeline: "Feat2ImgPipeline", training: dict | None, license: str | None) -> str:
     own = f"{license}." if license else "Whoever publishes this model has named no licence for it."
     encoder = ""
     untrained = ((training or {}).get("config") or {}).get("encoder_random_weights")
@@ -125,7 +129,7 @@ def _public(data_set: str) -> str:
     return f"`{Path(data_set).name}` (a folder)" if "/" in data_set else data_set
 
 
-def _feature_shape(pipeline) -> tuple[int, ...]:
+def _feature_shape(pipeline: "Feat2ImgPipeline") -> tuple[int, ...]:
     config = pipeline.projector.config
     return (config.feature_channels, *config.feature_size)
 

@@ -1,10 +1,10 @@
 """To the Hub and back: fetching a pipeline, uploading a folder, and what a Hub that fails is called in one line."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
-from huggingface_hub import HfApi, ModelCard, constants, get_token, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, get_token, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -21,7 +21,7 @@ INDEX_NAME = "model_index.json"
 # Only JSON and safetensors are ever loaded; pickles, code and the like stay on the Hub.
 ALLOWED_PATTERNS = ["*.json", "*.safetensors", "README.md", "LICENSE*", "NOTICE*", "samples.jpg"]
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
-Result = TypeVar("Result")
+NOT_TO_BE_HAD = "is no folder here and cannot be had from the Hub"
 
 
 def is_hub_name(name: str) -> bool:
@@ -31,7 +31,8 @@ def is_hub_name(name: str) -> bool:
 
 def fetch_index(name: str, **options) -> Path:
     """Fetch the small `model_index.json` of a repository, so that another one's gigabytes need not be."""
-    return Path(_ask(lambda: hf_hub_download(name, INDEX_NAME, **options), name, options, "be had from"))
+    with _one_line_errors(f"{name} {NOT_TO_BE_HAD}", options):
+        return Path(hf_hub_download(name, INDEX_NAME, **options))
 
 
 def fetch_pipeline(name: str, **options) -> Path:
@@ -43,15 +44,14 @@ def fetch_pipeline(name: str, **options) -> Path:
     Raises:
         ValueError: no such repository or revision, no permission, no answer, or offline and not in the cache.
     """
-    fetch = lambda: snapshot_download(name, allow_patterns=ALLOWED_PATTERNS, **options)  # noqa: E731
-    return Path(_ask(fetch, name, options, "be had from"))
+    with _one_line_errors(f"{name} {NOT_TO_BE_HAD}", options):
+        return Path(snapshot_download(name, allow_patterns=ALLOWED_PATTERNS, **options))
 
 
 def make_repository(name: str, private: bool | None, token: str | None) -> str:
     """Make a model repository where there is none yet, and return its full name. Raises ValueError."""
-    api = HfApi(token=token)
-    options = {"token": token}
-    return _ask(lambda: api.create_repo(name, private=private, exist_ok=True).repo_id, name, options, "be made on")
+    with _one_line_errors(f"{name} cannot be made on the Hub", {"token": token}):
+        return HfApi(token=token).create_repo(name, private=private, exist_ok=True).repo_id
 
 
 def upload(folder: Path, name: str, message: str, revision: str | None, create_pr: bool, token: str | None) -> str:
@@ -61,9 +61,7 @@ def upload(folder: Path, name: str, message: str, revision: str | None, create_p
         ValueError: the Hub refused it, failed, or did not answer.
     """
     api = HfApi(token=token)
-    options = {"token": token, "revision": revision}
-
-    def send() -> str:
+    with _one_line_errors(f"{name} cannot be written on the Hub", {"token": token, "revision": revision}):
         if revision is not None and not create_pr:
             api.create_branch(name, branch=revision, exist_ok=True)
         ignored = [CARD_NAME] if _has_foreign_card(name, revision, token) else None
@@ -73,26 +71,27 @@ def upload(folder: Path, name: str, message: str, revision: str | None, create_p
         )  # fmt: skip
         return str(getattr(commit, "pr_url", None) or commit.commit_url)
 
-    return _ask(send, name, options, "be written on")
-
 
 def _has_foreign_card(name: str, revision: str | None, token: str | None) -> bool:
     try:
         path = hf_hub_download(name, CARD_NAME, revision=revision, token=token)
+    except LocalEntryNotFoundError:
+        raise  # no answer, which says nothing about the card
     except EntryNotFoundError:
         return False
-    return not is_own_card(ModelCard.load(path).content)
+    return not is_own_card(Path(path).read_text(encoding="utf-8", errors="replace"))
 
 
-def _ask(request: Callable[[], Result], name: str, options: dict, action: str) -> Result:
-    """The answer to a request of the Hub; its failures as ValueError of one line."""
+@contextmanager
+def _one_line_errors(failure: str, options: dict) -> Iterator[None]:
+    """Failures of the Hub and of the way there as ValueError; other errors pass."""
     try:
-        return request()
+        yield
     except Exception as error:
         reason = _reason(error, options)
         if reason is None:
             raise
-        raise ValueError(f"{name} cannot {action} the Hub: {reason}") from error
+        raise ValueError(f"{failure}: {reason}") from error
 
 
 def _reason(error: Exception, options: dict) -> str | None:

@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from feat2img.evaluation.card import keep_figures
+from feat2img.evaluation.card import keep_figures, keep_samples
 from feat2img.pipelines import Feat2ImgPipeline
 
 
@@ -45,3 +47,18 @@ def test_what_is_no_result_is_refused(folder, results, tmp_path):
             keep_figures(folder, results)
     with pytest.raises(ValueError, match="is no results.json"):
         keep_figures(folder, tmp_path / "nowhere")
+
+
+def test_samples_show_photos_above_and_reconstructions_below(folder, photos, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(9):
+        photos[0].save(tmp_path / "photos" / f"{number}.png")
+    pipe = Feat2ImgPipeline.from_pretrained(folder)
+    grid = Image.open(keep_samples(folder, pipe, [str(tmp_path / "photos")]))
+    assert grid.size == (8 * 36 + 4, 2 * 36 + 4)
+    expected = pipe(images=photos[0]).images[0]
+    found = np.asarray(grid.crop((4, 40, 36, 72))).astype(int)
+    assert np.abs(found - np.asarray(expected)).mean() < 16  # JPEG
+    (tmp_path / "photos" / "0.png").write_text("not a photo")
+    with pytest.raises(ValueError, match="0.png cannot be read"):
+        keep_samples(folder, pipe, [str(tmp_path / "photos")])

@@ -130,6 +130,13 @@ def test_a_card_that_was_taken_over_by_hand_stays(folder, tmp_path):
     assert (tmp_path / "copy" / "README.md").read_text() == card.read_text()
 
 
+def test_a_card_with_damaged_metadata_is_named(folder):
+    card = folder / "README.md"
+    card.write_text(card.read_text().replace("license: apache-2.0", "license: [apache"))
+    with pytest.raises(ValueError, match="README.md has damaged metadata"):
+        load(folder).save_pretrained(folder)
+
+
 def test_photos_of_a_folder_are_no_data_set_of_the_hub(folder):
     private = {**TRAINING, "config": {**TRAINING["config"], "dataset_name": "/home/me/photos"}}
     (folder / "training.json").write_text(json.dumps(private))
