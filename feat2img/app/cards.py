@@ -79,7 +79,7 @@ def data_url(image: Image.Image) -> str:
 
 
 def _card(name, detail, image, rows, kind: str, best: set | frozenset = frozenset()) -> str:
-    lines = "".join(_line(*row, row in best) for row in rows)
+    lines = "".join(_line(label, shown, (label, shown) in best) for label, shown in rows)
     title = escape(f"{name}, {detail}")
     return (
         f'<figure class="f2i-card {kind}"><img src="{data_url(image)}" alt="{title}">'

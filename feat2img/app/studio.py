@@ -100,7 +100,8 @@ class Studio:
     @property
     def steps(self) -> dict[str, int]:
         """The own number of steps of each pipeline that samples in steps, by name."""
-        return {name: own_steps(p) for name, p in self.pipelines.items() if takes_steps(p)}
+        own = {name: own_steps(pipeline) for name, pipeline in self.pipelines.items()}
+        return {name: steps for name, steps in own.items() if steps is not None}
 
     @property
     def left_out(self) -> str | None:

@@ -25,7 +25,7 @@ from feat2img.training import DIFFUSION_PRESETS, GAN_PRESETS, parse_config
 
 ROOT = Path(__file__).parents[2]
 SMALL = Path(__file__).with_name("small.py")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "source").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "source").glob("*.md"))]
 DIRECTIVES = re.compile(r"\{[\w-]+\}")  # of MyST: not code
 MOST_NOT_RUN = 12
 GIVEN = dict.fromkeys(
