@@ -119,7 +119,7 @@ def _score(
     settings: SweepSettings,
     originals: Column,
 ) -> None:
-    tally, wanted = SkipTally(), settings.num_grid_images
+    tally, wanted = SkipTally(num_photos=len(dataset)), settings.num_grid_images
     with tqdm(total=len(dataset), desc=contender.name, unit="photo", disable=None) as progress:
         for examples in photo_loader(dataset, settings.batch_size, settings.num_workers):
             tally.add(examples)

@@ -204,7 +204,7 @@ def build_feature_cache(
     if "mean" not in meta:
         features = RowFile(folder / "features.npy", shape, np.float16)
         state = RowFile(folder / "state.npy", shape[:1], np.uint8)
-        tally = SkipTally(max_skipped_share)
+        tally = SkipTally(max_skipped_share, len(photos))
         _fill(encoder, photos, features, state, tally, batch_size, num_workers, autocast_dtype)
         _finish(folder, meta, features, state, list(tally.photos.values()))
     return FeatureCache.open(folder, encoder)

@@ -172,16 +172,19 @@ _FREE_TO_CHANGE = {
     "num_train_epochs", "logging_steps", "validation_steps", "num_validation_images", "checkpointing_steps",
     "checkpoints_total_limit", "resume_from_checkpoint", "export_dtype", "report_to", "push_to_hub", "hub_model_id",
     "hub_private", "gradient_checkpointing", "validation_split", "dataset_name", "encoder_weights",
+    "max_skipped_share",
 }  # fmt: skip
+# What helps a run that diverged; it may change too, but is told.
+_TOLD_OF_CHANGE = {"learning_rate", "discriminator_learning_rate", "max_grad_norm", "mixed_precision"}
 
 
-def changed_fields(config: TrainingConfig, saved: dict) -> list[str]:
-    """ "name: saved => now" for each field that a resumed run must not change but does."""
-    changes = []
+def changed_fields(config: TrainingConfig, saved: dict) -> tuple[list[str], list[str]]:
+    """ "name: saved => now" for each field that a resumed run changes but must not, and for each to be told of."""
+    changes: tuple[list[str], list[str]] = [], []
     for field in fields(config):
         now, before = getattr(config, field.name), saved.get(field.name)
         now = list(now) if isinstance(now, tuple) else now
         before = list(before) if isinstance(before, tuple) else before
         if field.name not in _FREE_TO_CHANGE and now != before:
-            changes.append(f"{field.name}: {before} => {now}")
+            changes[field.name in _TOLD_OF_CHANGE].append(f"{field.name}: {before} => {now}")
     return changes

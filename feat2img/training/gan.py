@@ -66,10 +66,11 @@ class GANTask(TrainingTask):
     def step(self, pixels: torch.Tensor, features: torch.Tensor, noise: ExampleNoise, progress: float) -> dict:
         with self.accelerator.autocast():
             generated = self.decoder(features).float()
-        logs = {}
+        # the generator first: accumulated micro-batches then meet one discriminator, as a large batch does
+        logs = self.generator_step(pixels, generated, adversarial=progress >= self.config.adversarial_start)
         if progress >= self.config.discriminator_start:
             logs |= self.discriminator_step(pixels, generated.detach())
-        return logs | self.generator_step(pixels, generated, adversarial=progress >= self.config.adversarial_start)
+        return logs
 
     def discriminator_step(self, pixels: torch.Tensor, generated: torch.Tensor) -> dict:
         """Update the discriminator on real images and on generated ones, rounded to 8 bit as photos are."""

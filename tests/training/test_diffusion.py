@@ -17,7 +17,7 @@ PIXELS = F.interpolate(COARSE, (32, 32), mode="bilinear")
 
 
 def noise(batch=0):
-    return ExampleNoise(0, batch, 0, len(PIXELS), torch.device("cpu"))
+    return ExampleNoise(0, (batch + 1) * len(PIXELS), len(PIXELS), torch.device("cpu"))
 
 
 @pytest.fixture
