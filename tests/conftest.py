@@ -1,5 +1,8 @@
 """Tiny real components that the tests of models, pipelines and training share; each is made by a seeded factory."""
 
+import os
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +125,36 @@ def photos() -> list[Image.Image]:
         Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
         for size in ((48, 40), (32, 36))
     ]
+
+
+FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
+
+
+def _killed_before_event(number: int, action) -> bool:
+    """Run `action` in a process that is killed before its change number so-and-so of files; whether it got that far."""
+    child = os.fork()
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, -signal.SIGKILL)
+        return status != 0
+    count = 0
+
+    def kill(event, arguments):
+        nonlocal count
+        count += event in FILE_EVENTS
+        if event in FILE_EVENTS and count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        sys.addaudithook(kill)
+        action()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.fixture(scope="session")
+def killed_before_event():
+    """`killed_before_event(number, action)`: run in a process that is killed before its change `number` of files;
+    whether it got that far."""
+    return _killed_before_event

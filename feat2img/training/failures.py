@@ -53,7 +53,8 @@ def explain(error: BaseException, output_dir: Path) -> str | None:
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in said or "os error 28" in said:
         return f"the disk of {output_dir} is full; make room there"
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"{getattr(error, 'filename', None) or output_dir} cannot be written ({error.strerror}); give another folder"
+        place = getattr(error, "filename", None) or output_dir
+        return f"{place} cannot be written ({error.strerror}); give another folder"
     if isinstance(error, OSError | SafetensorError):
         return f"{type(error).__name__}: {said}"
     return None

@@ -229,9 +229,7 @@ class TrainingRun:
         """Raises ValueError where going on would not give what an uninterrupted run gives."""
         saved = info.get("config")
         if not isinstance(saved, dict) or not {"images_seen", "minutes", "num_processes"} <= set(info):
-            raise ValueError(
-                f"{path} is no complete checkpoint (its settings are missing); resume from an earlier one"
-            )
+            raise ValueError(f"{path} is no complete checkpoint (it lacks its settings); resume from an earlier one")
         refused, helpful = changed_fields(self.config, saved)
         if refused:
             raise ValueError(f"{path} was written with other settings ({'; '.join(refused)}); resume with the same")

@@ -1,8 +1,6 @@
 import json
 import os
 import shutil
-import signal
-import sys
 
 import pytest
 import torch
@@ -165,35 +163,9 @@ def test_the_state_is_readable_json(tmp_path):
 # killed while saving
 
 
-FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
-
-
-def killed_before_event(number: int, action) -> bool:
-    """Run `action` in a process that is killed before its change number so-and-so of files; whether it got that far."""
-    child = os.fork()
-    if child:
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert status in (0, -signal.SIGKILL)
-        return status != 0
-    count = 0
-
-    def kill(event, arguments):
-        nonlocal count
-        count += event in FILE_EVENTS
-        if event in FILE_EVENTS and count == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    try:
-        sys.addaudithook(kill)
-        action()
-        os._exit(0)
-    finally:
-        os._exit(1)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("step", [4, 6], ids=["a step that is there", "a new step"])
-def test_killed_at_any_moment_of_saving_the_latest_is_complete(tmp_path, step):
+def test_killed_at_any_moment_of_saving_the_latest_is_complete(tmp_path, step, killed_before_event):
     for earlier in (2, 4):
         save(tmp_path / "before", earlier)
     for moment in range(1, 1000):
