@@ -74,9 +74,7 @@ def denoiser_call(memory_format=torch.contiguous_format, compile: bool = False):
 def attention_step(processor):
     """Forward and backward of a small denoiser with cross-attention, under autocast as in training."""
     torch.manual_seed(0)
-    config = DiffusionConfig(
-        patch_size=8, unet_block_out_channels=(128, 256), unet_layers_per_block=1, token_dim=192, first_guess=False
-    )
+    config = DiffusionConfig(patch_size=8, unet_block_out_channels=(128, 256), unet_layers_per_block=1, token_dim=192)
     unet = make_unet(config).train()
     unet.set_attn_processor(processor)
     side = config.image_size // config.patch_size

@@ -72,7 +72,7 @@ def step_costs(size: int) -> tuple[dict[str, float], dict[str, int]]:
         shape = dict(feature_channels=1024, feature_size=(grid, grid), hidden_channels=diffusion.projector_channels)
         projector = FeatureProjector(
             **shape, map_channels=diffusion.map_channels, map_size=(patches, patches),
-            token_dim=diffusion.token_dim, guess_channels=channels,
+            token_dim=diffusion.token_dim,
         )  # fmt: skip
         unet = make_unet(diffusion)
         width = gan.block_out_channels[0]
@@ -87,7 +87,7 @@ def step_costs(size: int) -> tuple[dict[str, float], dict[str, int]]:
 
         def denoise():
             projected = projector(features)
-            noisy = torch.cat([torch.zeros(1, channels, patches, patches), projected.map, projected.guess], dim=1)
+            noisy = torch.cat([torch.zeros(1, channels, patches, patches), projected.map], dim=1)
             unet(noisy, torch.zeros(1), encoder_hidden_states=projected.tokens).sample.sum().backward()
 
         def judge_and_generate():

@@ -25,15 +25,15 @@ PLAIN_STEPS, BATCH = 50, 8
 def plain_sampling(pipeline: Feat2ImgPipeline, features: torch.Tensor, indices: list[int]) -> torch.Tensor:
     """diffusers' denoising loop as its documentation has it, float32, 50 DDIM steps: uint8 (B, 3, S, S)."""
     scheduler, config = pipeline.scheduler, pipeline.config
-    condition = pipeline.projector(features)
+    condition, guess = pipeline.projector(features), pipeline.prepare_guess(features, 1)
     scheduler.set_timesteps(PLAIN_STEPS)
-    noise = [torch.randn(condition.guess.shape[1:], generator=g) for g in photo_generators(indices, 0)]
+    noise = [torch.randn(guess.shape[1:], generator=g) for g in photo_generators(indices, 0)]
     latents = torch.stack(noise) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         inputs = scheduler.scale_model_input(latents, timestep)
-        prediction = pipeline.unet(torch.cat([inputs, condition.map, condition.guess], dim=1), timestep, None).sample
+        prediction = pipeline.unet(torch.cat([inputs, condition.map, guess], dim=1), timestep, None).sample
         latents = scheduler.step(prediction, timestep, latents).prev_sample
-    pixels = F.pixel_shuffle(condition.guess + config.residual_scale * latents, config.patch_size)
+    pixels = F.pixel_shuffle(guess + config.residual_scale * latents, config.patch_size)
     return pixels_to_uint8(pixels.clamp(-1, 1))
 
 

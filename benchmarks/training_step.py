@@ -27,9 +27,9 @@ from .photos import write_photos
 
 MODEL, LAYER, PHOTOS, CURVE_BATCH = "resnet101.a1h_in1k", "layer3", 64, 4
 CURVE = Path(__file__).parent / "loss_curves.png"
-# Both loops minimise the plain mean squared error of the clean image: no first guess, no perceptual term.
+# Both loops minimise the plain mean squared error of the clean image: no perceptual term.
 SAME_LOSS = dict(
-    encoder=MODEL, encoder_layers=(LAYER,), first_guess=False, perceptual_weight=0.0, loss_weighting="none",
+    encoder=MODEL, encoder_layers=(LAYER,), perceptual_weight=0.0, loss_weighting="none",
     condition_dropout=0.0, random_flip=False, report_to="none", validation_split=None, num_validation_images=1,
     max_train_minutes=None, max_train_steps=1_000_000, lr_scheduler="constant", lr_warmup_steps=0,
 )  # fmt: skip

@@ -50,12 +50,13 @@ def _diffusion(
     encoder = encoder or _encoder()
     torch.manual_seed(0)
     attends = conditioning != "concat"
-    guess_channels = 48 if first_guess else 0
+    guess = _gan(encoder) if first_guess else None
+    torch.manual_seed(0)
     tokens = {"token_dim": 16} if attends else {}
-    projector = _projector(encoder, map_size=(8, 8), guess_channels=guess_channels, **tokens)
+    projector = _projector(encoder, map_size=(8, 8), **tokens)
     unet = UNet2DConditionModel(
         sample_size=8,
-        in_channels=48 + (8 if conditioning != "cross_attention" else 0) + guess_channels,
+        in_channels=48 + (8 if conditioning != "cross_attention" else 0) + (48 if first_guess else 0),
         out_channels=48,
         block_out_channels=(16, 16),
         layers_per_block=1,
@@ -72,7 +73,10 @@ def _diffusion(
         timestep_spacing="trailing",
         clip_sample=True,
     )
-    pipeline = Feat2ImgDiffusionPipeline(encoder, projector, unet, scheduler, SIZE, SIZE, 4, conditioning)
+    guess_parts = {"guess_projector": guess.projector, "guess_generator": guess.generator} if guess else {}
+    pipeline = Feat2ImgDiffusionPipeline(
+        encoder, projector, unet, scheduler, SIZE, SIZE, 4, conditioning, **guess_parts
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

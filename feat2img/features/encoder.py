@@ -208,6 +208,10 @@ class TimmFeatureEncoder(ModelMixin, ConfigMixin):
         levels = [level["module"] for level in getattr(self.network, "feature_info", [])]
         return tuple(dict.fromkeys([*(name for name in levels if name in self._available), *self.config.layers]))
 
+    def has_layer(self, name: str) -> bool:
+        """Whether `feature_maps` gives this module's output: it exists and ends before the encoder stops."""
+        return name in self._available
+
     def fused(self) -> "TimmFeatureEncoder":
         """A copy that computes the same features faster: batch normalisations folded into convolutions.
 

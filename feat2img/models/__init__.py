@@ -1,7 +1,7 @@
 """Networks that turn features into images; the denoiser itself is diffusers' `UNet2DConditionModel`."""
 
-from .discriminator import PatchDiscriminator
+from .discriminator import FeatureDiscriminator, PatchDiscriminator
 from .generator import FeatureGenerator
 from .projector import FeatureProjector, ProjectedFeatures
 
-__all__ = ["FeatureGenerator", "FeatureProjector", "PatchDiscriminator", "ProjectedFeatures"]
+__all__ = ["FeatureDiscriminator", "FeatureGenerator", "FeatureProjector", "PatchDiscriminator", "ProjectedFeatures"]

@@ -21,12 +21,10 @@ class ProjectedFeatures:
     Attributes:
         map: (B, map_channels, height, width) of `map_size`.
         tokens: (B, h * w, token_dim), or None without them.
-        guess: (B, guess_channels, height, width), a first guess of the image in patches, or None.
     """
 
     map: torch.Tensor
     tokens: torch.Tensor | None = None
-    guess: torch.Tensor | None = None
 
 
 class FeatureProjector(ModelMixin, ConfigMixin):
@@ -39,9 +37,8 @@ class FeatureProjector(ModelMixin, ConfigMixin):
         map_channels: channels of the spatial map.
         map_size: (height, width) of the spatial map; a whole multiple of `feature_size` is reached by a learned pixel
             shuffle, any other size by bilinear interpolation.
-        token_dim: width of the tokens; None leaves them out. Cross-attention knows no order, so 2-D sine-cosine
-            positions are added to the tokens.
-        guess_channels: channels of a first guess of the image (in patches); 0 leaves it out.
+        token_dim: width of the tokens; None leaves them out. Cross-attention knows no order but by their positions.
+        use_positions: add 2-D sine-cosine positions to the features and to the tokens.
         normalization: "channel" (x - mean) / sqrt(var + 1e-5) per channel, "log1p" (log(1 + relu(x)) and then the
             same with its own statistics), or "none". The statistics are buffers, saved with the weights.
         encoder_fingerprint: what `TimmFeatureEncoder.fingerprint` returned for the encoder this was trained with;
@@ -58,7 +55,7 @@ class FeatureProjector(ModelMixin, ConfigMixin):
         map_channels: int = 128,
         map_size: tuple[int, int] = (14, 14),
         token_dim: int | None = None,
-        guess_channels: int = 0,
+        use_positions: bool = True,
         normalization: str = "channel",
         encoder_fingerprint: list[float] | None = None,
     ):
@@ -76,7 +73,6 @@ class FeatureProjector(ModelMixin, ConfigMixin):
         self.blocks = ResidualStack(hidden_channels, num_blocks)
         self.to_tokens = None if token_dim is None else nn.Linear(hidden_channels, token_dim)
         self.to_map = _head(hidden_channels, map_channels, feature_size, map_size)
-        self.to_guess = _head(hidden_channels, guess_channels, feature_size, map_size) if guess_channels else None
 
     def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Take the per-channel mean and standard deviation (C,) of the training features."""
@@ -97,8 +93,7 @@ class FeatureProjector(ModelMixin, ConfigMixin):
 
         Args:
             features: (B, C, h, w), raw as the encoder gives them.
-            drop: bool (B,); where True map and tokens are those of the learned null condition. The guess stays: it
-                is where the denoiser starts from.
+            drop: bool (B,); where True map and tokens are those of the learned null condition.
 
         Raises:
             ValueError: the features do not have the shape this projector was made for.
@@ -110,15 +105,18 @@ class FeatureProjector(ModelMixin, ConfigMixin):
                 "use the features of the encoder this decoder was trained with (`pipe.encode(images)`)"
             )
         hidden = self.stem(self.normalize(features.to(self.feature_mean.dtype)))
-        hidden = self.blocks(hidden + self.positions(hidden.shape[1]).to(hidden))
-        guess = None if self.to_guess is None else self.resize(self.to_guess(hidden))
+        if self.config.use_positions:
+            hidden = hidden + self.positions(hidden.shape[1]).to(hidden)
+        hidden = self.blocks(hidden)
         if drop is not None:
             hidden = torch.where(drop[:, None, None, None], self.null_feature[:, None, None].to(hidden.dtype), hidden)
         tokens = None if self.to_tokens is None else self.tokens(hidden)
-        return ProjectedFeatures(self.resize(self.to_map(hidden)), tokens, guess)
+        return ProjectedFeatures(self.resize(self.to_map(hidden)), tokens)
 
     def tokens(self, hidden: torch.Tensor) -> torch.Tensor:
         tokens = self.to_tokens(hidden.flatten(2).transpose(1, 2))
+        if not self.config.use_positions:
+            return tokens
         return tokens + self.positions(tokens.shape[2]).flatten(1).T.to(tokens)
 
     def positions(self, channels: int) -> torch.Tensor:

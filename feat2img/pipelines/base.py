@@ -27,6 +27,8 @@ COMPONENTS = {
     "projector": (("feat2img.models.projector", "FeatureProjector"),),
     "generator": (("feat2img.models.generator", "FeatureGenerator"),),
     "unet": (("diffusers", "UNet2DConditionModel"),),
+    "guess_projector": (("feat2img.models.projector", "FeatureProjector"),),
+    "guess_generator": (("feat2img.models.generator", "FeatureGenerator"),),
 }
 # bfloat16 moves features by up to 5 %, float16 by under 1 %; another network, even an untrained twin, by 20 % or more.
 FINGERPRINT_TOLERANCE = 0.1

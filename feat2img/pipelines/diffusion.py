@@ -11,6 +11,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from ..features.encoder import TimmFeatureEncoder
+from ..models.generator import FeatureGenerator
 from ..models.projector import FeatureProjector, ProjectedFeatures
 from .base import Feat2ImgPipeline, Feat2ImgPipelineOutput
 
@@ -22,9 +23,10 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
 
     The denoiser sees an image as patches: `patch_size` p turns (3, S, S) into (3 p p, S / p, S / p) by pixel unshuffle
     and loses nothing. "concat" conditioning joins the projector's spatial map to the noisy patches,
-    "cross_attention" hands its tokens to the attention blocks, "both" does both. Where the projector makes a first
+    "cross_attention" hands its tokens to the attention blocks, "both" does both. With a decoder that makes a first
     guess of the image, diffusion runs on what the guess lacks: image = guess + residual_scale * residual (after
-    deblurring by stochastic refinement, Whang et al. 2022, arXiv:2112.02475).
+    deblurring by stochastic refinement, Whang et al. 2022, arXiv:2112.02475). The denoiser sees the guess beside the
+    noisy patches, guided or not.
 
     Args:
         encoder: the network that the features come from; None for users who bring features.
@@ -36,10 +38,12 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         conditioning: "cross_attention", "concat" or "both".
         residual_scale: pixels per unit of the residual; brings it to about the variance of an image.
         num_inference_steps: denoising steps of a call that names none.
+        guess_projector, guess_generator: the decoder of a first guess, as in `Feat2ImgGANPipeline`, or None.
     """
 
     kind = "diffusion"
-    model_cpu_offload_seq = "encoder->projector->unet"
+    model_cpu_offload_seq = "encoder->guess_projector->guess_generator->projector->unet"
+    _optional_components = ["encoder", "guess_projector", "guess_generator"]
     _callback_tensor_inputs = ["latents"]
 
     def __init__(
@@ -54,12 +58,25 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         conditioning: str = "both",
         residual_scale: float = 0.25,
         num_inference_steps: int = 25,
+        guess_projector: FeatureProjector | None = None,
+        guess_generator: FeatureGenerator | None = None,
     ):
         super().__init__()
+        if (guess_projector is None) != (guess_generator is None):
+            raise ValueError("a first guess needs both guess_projector and guess_generator; give both or neither")
         if conditioning not in CONDITIONINGS:
             raise ValueError(f"conditioning is {conditioning!r}; choose one of {', '.join(CONDITIONINGS)}")
         self.check_encoder(encoder, projector)
-        self.register_modules(encoder=encoder, projector=projector, unet=unet, scheduler=scheduler)
+        if guess_projector is not None:
+            self.check_encoder(encoder, guess_projector)
+        self.register_modules(
+            encoder=encoder,
+            projector=projector,
+            unet=unet,
+            scheduler=scheduler,
+            guess_projector=guess_projector,
+            guess_generator=guess_generator,
+        )
         self.register_to_config(
             image_size=image_size,
             resize_size=resize_size,
@@ -108,6 +125,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
             raise ValueError(f"eta is {eta}; expected a number from 0 to 1")
         features = self.prepare_features(images, features)
         condition = self.prepare_condition(features, guidance_scale, num_images_per_feature)
+        guess = self.prepare_guess(features, num_images_per_feature)
 
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         latents = self.prepare_latents(len(features) * num_images_per_feature, condition.map.dtype, generator)
@@ -115,14 +133,14 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         timesteps = self.scheduler.timesteps
         with self.progress_bar(total=len(timesteps)) as progress:
             for index, timestep in enumerate(timesteps):
-                prediction = self.predict(latents, timestep, condition, guidance_scale)
+                prediction = self.predict(latents, timestep, condition, guidance_scale, guess)
                 latents = self.scheduler.step(prediction, timestep, latents, **step_options).prev_sample
                 if callback_on_step_end is not None:
                     returned = callback_on_step_end(self, index, timestep, {"latents": latents})
                     latents = (returned or {}).get("latents", latents)
                 progress.update()
-        if condition.guess is not None:
-            latents = condition.guess[: len(latents)] + self.config.residual_scale * latents
+        if guess is not None:
+            latents = guess + self.config.residual_scale * latents
         return self.output(F.pixel_shuffle(latents, self.config.patch_size), output_type, return_dict)
 
     def prepare_condition(self, features, guidance_scale: float, num_images_per_feature: int) -> ProjectedFeatures:
@@ -136,8 +154,14 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
             return torch.cat([tensor.repeat_interleave(num_images_per_feature, dim=0) for tensor in tensors])
 
         tokens = None if parts[0].tokens is None else join([part.tokens for part in parts])
-        guess = None if parts[0].guess is None else join([part.guess for part in parts])
-        return ProjectedFeatures(join([part.map for part in parts]), tokens, guess)
+        return ProjectedFeatures(join([part.map for part in parts]), tokens)
+
+    def prepare_guess(self, features: torch.Tensor, num_images_per_feature: int) -> torch.Tensor | None:
+        """The first guess as patches (B, 3 p p, s, s), one for each image, or None."""
+        if self.guess_generator is None:
+            return None
+        pixels = self.guess_generator(self.guess_projector(features).map)
+        return F.pixel_unshuffle(pixels, self.config.patch_size).repeat_interleave(num_images_per_feature, dim=0)
 
     def prepare_latents(self, batch_size: int, dtype: torch.dtype, generator) -> torch.Tensor:
         side = self.image_size // self.config.patch_size
@@ -151,23 +175,25 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
         options = {"generator": generator, "eta": min(eta, 1 - 1e-5)}
         return {name: value for name, value in options.items() if name in accepted}
 
-    def predict(self, latents, timestep, condition: ProjectedFeatures, guidance_scale: float) -> torch.Tensor:
+    def predict(self, latents, timestep, condition: ProjectedFeatures, guidance_scale: float, guess) -> torch.Tensor:
         """The denoiser's prediction for noisy patches (B, 3 p p, s, s), guided when `guidance_scale` is not 1."""
         guided = guidance_scale != 1.0
-        noisy = self.scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, timestep)
-        prediction = denoise(self.unet, noisy, timestep, condition, self.config.conditioning)
+        if guided:
+            latents, guess = torch.cat([latents, latents]), None if guess is None else torch.cat([guess, guess])
+        noisy = self.scheduler.scale_model_input(latents, timestep)
+        prediction = denoise(self.unet, noisy, timestep, condition, self.config.conditioning, guess)
         if not guided:
             return prediction
         conditional, unconditional = prediction.chunk(2)
         return unconditional + guidance_scale * (conditional - unconditional)
 
 
-def denoise(unet, noisy, timestep, condition: ProjectedFeatures, conditioning: str) -> torch.Tensor:
+def denoise(unet, noisy, timestep, condition: ProjectedFeatures, conditioning: str, guess=None) -> torch.Tensor:
     """One call of the denoiser, in training and in sampling: (B, 3 p p, s, s) => the same shape."""
     inputs = [noisy]
     if conditioning != "cross_attention":
         inputs.append(condition.map)
-    if condition.guess is not None:
-        inputs.append(condition.guess)
+    if guess is not None:
+        inputs.append(guess)
     joined = torch.cat([tensor.to(noisy.dtype) for tensor in inputs], dim=1)
     return unet(joined, timestep, encoder_hidden_states=condition.tokens).sample

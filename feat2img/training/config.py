@@ -31,6 +31,7 @@ class TrainingConfig:
     encoder_weights: str | None = None  # local safetensors file instead of the Hub's weights
     encoder_random_weights: bool = False  # no pretrained weights at all: to try a run without a download
     feature_normalization: Literal["channel", "log1p", "none"] = "channel"
+    feature_positions: bool = True  # the projector adds 2-D sine-cosine positions
     projector_channels: int = 256
     projector_blocks: int = 2
 
@@ -51,7 +52,18 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     use_ema: bool = True
     ema_decay: float = 0.999
-    perceptual_layers: tuple[str, ...] = ()  # encoder modules of the perceptual term; empty: timm's feature levels
+    perceptual_weight: float = 0.0  # relative L1 of feature maps
+    perceptual_layers: tuple[str, ...] = ()  # of the encoder's network, also behind the hook; empty: levels up to it
+    adversarial_weight: float = 0.0  # 0: without a discriminator
+    discriminator: Literal["patch", "feature"] = "patch"  # judges pixels, or the maps of the perceptual term
+    adversarial_loss: Literal["hinge", "relativistic"] = "hinge"
+    gradient_penalty: float = 0.0  # R1 on real and R2 on generated examples, in what the discriminator reads
+    discriminator_channels: tuple[int, ...] = (64, 128, 256)  # of "patch"
+    discriminator_width: int = 64  # of "feature"
+    discriminator_learning_rate: float = 4e-4  # ahead of the decoder, which otherwise outruns its judge
+    discriminator_start: float = 0.4  # share of the run after which the discriminator learns
+    adversarial_start: float = 0.5  # share of the run after which the decoder hears it
+    init_from: str | None = None  # a pipeline (folder or Hub name) whose weights the decoder begins with
     seed: int = 0
 
     # output
@@ -85,6 +97,12 @@ class TrainingConfig:
         _require(self.max_grad_norm > 0, self, "max_grad_norm", "above 0")
         _require(0 <= self.max_skipped_share <= 1, self, "max_skipped_share", "a share in [0, 1]")
         _require(0 <= self.ema_decay < 1, self, "ema_decay", "in [0, 1)")
+        for name in ("perceptual_weight", "adversarial_weight", "gradient_penalty"):
+            _require(getattr(self, name) >= 0, self, name, "at least 0")
+        for name in ("discriminator_start", "adversarial_start"):
+            _require(0 <= getattr(self, name) <= 1, self, name, "a share in [0, 1]")
+        _require(self.adversarial_start >= self.discriminator_start, self, "adversarial_start",
+                 f"at least discriminator_start {self.discriminator_start}")  # fmt: skip
         _require(self.resize_size >= self.image_size, self, "resize_size", f"at least image_size {self.image_size}")
         if self.feature_cache_dir and (self.random_crop or self.streaming):
             raise ValueError("a feature cache holds neither random crops nor streams; leave out --feature_cache_dir")
@@ -99,20 +117,9 @@ class GANConfig(TrainingConfig):
     block_out_channels: tuple[int, ...] = (256, 128, 64)  # from the feature grid, each stage twice the size
     layers_per_block: int = 2
     head_channels: int = 16
-    discriminator_channels: tuple[int, ...] = (64, 128, 256)
-    discriminator_learning_rate: float = 4e-4  # ahead of the generator, which otherwise outruns its judge
     pixel_weight: float = 1.0  # L1
-    perceptual_weight: float = 1.0  # relative L1 of the encoder's shallower layers
+    perceptual_weight: float = 1.0
     adversarial_weight: float = 0.02
-    discriminator_start: float = 0.4  # share of the run after which the discriminator learns
-    adversarial_start: float = 0.5  # share of the run after which the generator hears it
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("discriminator_start", "adversarial_start"):
-            _require(0 <= getattr(self, name) <= 1, self, name, "a share in [0, 1]")
-        _require(self.adversarial_start >= self.discriminator_start, self, "adversarial_start",
-                 f"at least discriminator_start {self.discriminator_start}")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,18 +137,22 @@ class DiffusionConfig(TrainingConfig):
     num_train_timesteps: int = 1000
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     prediction_type: Literal["sample", "v_prediction"] = "sample"
-    first_guess: bool = True  # the projector guesses the image, diffusion runs on what the guess lacks
-    guess_weight: float = 5.0  # mean squared error of the first guess
-    residual_scale: float = 0.25  # pixels per unit of what diffusion runs on
+    first_guess: str | None = None  # a GAN pipeline that guesses the image; diffusion runs on what the guess lacks
+    residual_scale: float = 0.25  # pixels per unit of what diffusion runs on, where there is a first guess
+    denoising_weight: float = 1.0
     loss_weighting: Literal["none", "min_snr", "clamped"] = "clamped"
     snr_gamma: float = 5.0
     condition_dropout: float = 0.1  # share of examples that train the null condition, for guidance
-    perceptual_weight: float = 0.0  # of the first guess, or without one of the image that the prediction implies
-    perceptual_max_timestep: int = 300  # the latter counts below this timestep only, that is at low noise
+    perceptual_max_timestep: int = 300  # the perceptual and adversarial terms count below it, that is at low noise
+    train_steps: int | None = None  # train the timesteps of a sampler with so many steps alone; None: all
     num_inference_steps: int = 25  # of the sample grids, and the pipeline's default
 
     def __post_init__(self):
         super().__post_init__()
+        steps = self.train_steps or 1
+        _require(steps >= 1, self, "train_steps", "at least 1")
+        _require(steps <= max(1, self.num_train_timesteps), self, "train_steps", f"at most num_train_timesteps {self.num_train_timesteps}")
+        _require(self.denoising_weight >= 0, self, "denoising_weight", "at least 0")
         for name in ("num_train_timesteps", "num_inference_steps", "map_channels", "token_dim"):
             _require(getattr(self, name) >= 1, self, name, "at least 1")
         _require(self.residual_scale > 0, self, "residual_scale", "above 0")
@@ -182,7 +193,7 @@ def changed_fields(config: TrainingConfig, saved: dict) -> tuple[list[str], list
     """ "name: saved => now" for each field that a resumed run changes but must not, and for each to be told of."""
     changes: tuple[list[str], list[str]] = [], []
     for field in fields(config):
-        now, before = getattr(config, field.name), saved.get(field.name)
+        now, before = getattr(config, field.name), saved.get(field.name, field.default)
         now = list(now) if isinstance(now, tuple) else now
         before = list(before) if isinstance(before, tuple) else before
         if field.name not in _FREE_TO_CHANGE and now != before:

@@ -15,9 +15,9 @@ from ..models import FeatureProjector
 from ..pipelines import Feat2ImgDiffusionPipeline
 from ..pipelines.diffusion import denoise
 from .config import DiffusionConfig
+from .direct import DirectDecoder, load_direct_decoder
 from .examples import ExampleNoise
 from .losses import clean_image, snr_weight
-from .perceptual import EncoderPerceptualLoss
 from .task import TrainingTask
 
 
@@ -28,7 +28,7 @@ class DenoisingOutput(NamedTuple):
         prediction: of the denoiser, in the scheduler's `prediction_type`.
         signal: what diffusion ran on: the clean image, or what the first guess lacks of it, scaled.
         noisy: the signal with noise.
-        guess: the projector's first guess of the clean image, or None.
+        guess: the first guess of the clean image, or None.
     """
 
     prediction: torch.Tensor
@@ -38,28 +38,50 @@ class DenoisingOutput(NamedTuple):
 
 
 class DiffusionDecoder(nn.Module):
-    """Projector and denoiser as one module, with the noise between them."""
+    """Projector and denoiser as one module, with the noise between them, and the frozen decoder of a first guess."""
 
-    def __init__(self, projector: FeatureProjector, unet: UNet2DConditionModel, scheduler, config: DiffusionConfig):
+    def __init__(
+        self,
+        projector: FeatureProjector,
+        unet: UNet2DConditionModel,
+        scheduler,
+        config: DiffusionConfig,
+        first_guess: DirectDecoder | None = None,
+    ):
         super().__init__()
         self.projector = projector
         self.unet = unet
+        self.first_guess = first_guess
         self.scheduler = scheduler
         self.conditioning = config.conditioning
+        self.patch_size = config.patch_size
         self.residual_scale = config.residual_scale
 
     def forward(self, clean, gaussian, timesteps, features, drop=None) -> DenoisingOutput:
         """Clean patches and Gaussian noise (B, 3 p p, s, s), timesteps (B,), features (B, C, h, w), drop (B,)."""
         condition = self.projector(features, drop)
-        guess = None if condition.guess is None else condition.guess.float()
-        signal = clean if guess is None else (clean - guess.detach()) / self.residual_scale
+        guess = self.guess(features)
+        signal = clean if guess is None else (clean - guess) / self.residual_scale
         noisy = self.scheduler.add_noise(signal, gaussian, timesteps)
-        prediction = denoise(self.unet, noisy, timesteps, condition, self.conditioning).float()
+        prediction = denoise(self.unet, noisy, timesteps, condition, self.conditioning, guess).float()
         return DenoisingOutput(prediction, signal, noisy, guess)
+
+    @torch.no_grad()
+    def guess(self, features: torch.Tensor) -> torch.Tensor | None:
+        """The first guess as patches, in float32."""
+        if self.first_guess is None:
+            return None
+        return F.pixel_unshuffle(self.first_guess(features), self.patch_size).float()
+
+    def pixels(self, patches: torch.Tensor, guess: torch.Tensor | None) -> torch.Tensor:
+        """What diffusion runs on, as patches => the image (B, 3, S, S)."""
+        if guess is not None:
+            patches = guess + self.residual_scale * patches
+        return F.pixel_shuffle(patches, self.patch_size)
 
 
 class DiffusionTask(TrainingTask):
-    """Denoising loss weighted by signal-to-noise ratio, with an optional perceptual term on the clean image."""
+    """Denoising loss weighted by signal-to-noise ratio, with optional image terms on the clean image it implies."""
 
     config: DiffusionConfig
 
@@ -68,10 +90,7 @@ class DiffusionTask(TrainingTask):
         side = config.image_size // config.patch_size
         attends = config.conditioning != "concat"
         projector = self.make_projector(
-            map_channels=config.map_channels,
-            map_size=(side, side),
-            token_dim=config.token_dim if attends else None,
-            guess_channels=3 * config.patch_size**2 if config.first_guess else 0,
+            map_channels=config.map_channels, map_size=(side, side), token_dim=config.token_dim if attends else None
         )
         # what this run never uses would make DistributedDataParallel wait for its gradient
         projector.null_feature.requires_grad_(config.condition_dropout > 0)
@@ -83,14 +102,15 @@ class DiffusionTask(TrainingTask):
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         self.scheduler = make_noise_scheduler(config)
-        self.decoder = DiffusionDecoder(projector, unet, self.scheduler, config)
-        self.perceptual = EncoderPerceptualLoss(encoder, config.perceptual_layers)
+        first_guess = load_direct_decoder(config.first_guess) if config.first_guess else None
+        self.decoder = DiffusionDecoder(projector, unet, self.scheduler, config, first_guess)
+        self.timesteps = make_timesteps(config)
 
     def step(self, pixels: torch.Tensor, features: torch.Tensor, noise: ExampleNoise, progress: float) -> dict:
         config = self.config
         clean = F.pixel_unshuffle(pixels, config.patch_size)
         gaussian = noise.normal(clean.shape[1:])
-        timesteps = noise.integers(config.num_train_timesteps)
+        timesteps = self.timesteps.to(pixels.device)[noise.integers(len(self.timesteps))]
         drop = noise.uniform() < config.condition_dropout
         with self.accelerator.autocast():
             output = self.decoder(clean, gaussian, timesteps, features, drop if config.condition_dropout else None)
@@ -102,36 +122,34 @@ class DiffusionTask(TrainingTask):
         )
         error = (output.prediction - target).square().mean(dim=(1, 2, 3))
         logs = {"denoising_loss": (weight * error).mean(), "error": error.mean()}
-        loss = logs["denoising_loss"]
-        if output.guess is not None:
-            logs["guess_loss"] = F.mse_loss(output.guess, clean)
-            loss = loss + config.guess_weight * logs["guess_loss"]
-        if config.perceptual_weight:
-            logs["perceptual_loss"] = self.perceptual_term(output, timesteps, pixels, ~drop)
-            loss = loss + config.perceptual_weight * logs["perceptual_loss"]
+        loss = config.denoising_weight * logs["denoising_loss"]
+        judged = config.perceptual_weight or self.adversary is not None
+        if judged:
+            chosen = self.counting(timesteps, drop)
+            generated, real = self.implied_image(output, timesteps)[chosen], pixels[chosen]
+            maps = self.perceptual_maps(generated, real, progress)
+            loss = loss + self.image_terms(real, generated, maps, progress, logs)
         self.update(loss, self.decoder, self.optimizer)
-        return {"loss": loss.detach(), **{name: value.detach() for name, value in logs.items()}}
+        judge_logs = self.discriminator_step(real, generated, maps, progress) if judged else {}
+        return {"loss": loss.detach(), **{name: value.detach() for name, value in logs.items()}, **judge_logs}
 
-    def perceptual_term(self, output: DenoisingOutput, timesteps, pixels, conditioned) -> torch.Tensor:
-        """Perceptual distance of the first guess; without one, of the clean image that the prediction implies.
+    def counting(self, timesteps: torch.Tensor, drop: torch.Tensor) -> torch.Tensor:
+        """Indices of the examples that the image terms judge: those with their condition and with little noise.
 
-        The latter counts only where the condition is there and the noise low enough: at high noise the denoiser would
-        learn to make texture out of the noise it is given, and sampling would amplify it step by step.
+        Where there is none, the first stands in, so that every process takes the same steps.
         """
-        if output.guess is not None:
-            return self.perceptual_distance(output.guess, pixels).mean()
-        alphas = self.scheduler.alphas_cumprod.to(pixels.device)[timesteps]
-        patches = clean_image(output.prediction, output.noisy, alphas, self.config.prediction_type)
-        counts = conditioned & (timesteps < self.config.perceptual_max_timestep)
-        return (self.perceptual_distance(patches, pixels) * counts).mean()
+        counts = ~drop & (timesteps < self.config.perceptual_max_timestep)
+        return counts.nonzero().flatten() if counts.any() else torch.zeros(1, dtype=torch.long, device=drop.device)
 
-    def perceptual_distance(self, patches: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """Patches (B, 3 p p, s, s) against pixels (B, 3, S, S) => (B,)."""
-        with self.accelerator.autocast():
-            return self.perceptual(F.pixel_shuffle(patches, self.config.patch_size), pixels)
+    def implied_image(self, output: DenoisingOutput, timesteps: torch.Tensor) -> torch.Tensor:
+        """The clean image (B, 3, S, S) that the prediction implies."""
+        alphas = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+        patches = clean_image(output.prediction, output.noisy, alphas, self.config.prediction_type)
+        return self.accelerator.unwrap_model(self.decoder).pixels(patches, output.guess)
 
     def pipeline(self) -> Feat2ImgDiffusionPipeline:
         config, decoder = self.config, self.accelerator.unwrap_model(self.decoder)
+        guess = decoder.first_guess
         return Feat2ImgDiffusionPipeline(
             self.encoder,
             decoder.projector,
@@ -143,6 +161,7 @@ class DiffusionTask(TrainingTask):
             config.conditioning,
             config.residual_scale,
             config.num_inference_steps,
+            **{"guess_" + name: part for name, part in (guess.named_children() if guess else ())},
         )
 
     def sampler(self) -> DDIMScheduler:
@@ -185,3 +204,9 @@ def make_noise_scheduler(config: DiffusionConfig) -> DDPMScheduler:
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
     )
+
+
+def make_timesteps(config: DiffusionConfig) -> torch.Tensor:
+    """The timesteps that training draws from: all, or those of a sampler with `train_steps` steps, spaced alike."""
+    steps = config.train_steps or config.num_train_timesteps
+    return (torch.arange(1, steps + 1) * config.num_train_timesteps / steps).round().long() - 1

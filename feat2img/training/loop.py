@@ -205,7 +205,8 @@ class TrainingRun:
         if path is None:
             if wanted:
                 self.say(f"{self.output_dir} holds no checkpoint yet, starting from the first step")
-            self.compute_statistics()
+            if not config.init_from:  # whose weights come with theirs
+                self.compute_statistics()
             return
         self.check_resumable(path, read_info(path))
         targets = self.states()

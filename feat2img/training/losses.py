@@ -14,6 +14,26 @@ def generator_hinge_loss(fake_logits: torch.Tensor) -> torch.Tensor:
     return -fake_logits.mean()
 
 
+def relativistic_loss(logits: torch.Tensor, rival_logits: torch.Tensor) -> torch.Tensor:
+    """Relativistic pairing loss, E[softplus(rival - own)] (R3GAN, Huang et al. 2025, arXiv:2501.05441, eq. 2).
+
+    The discriminator minimises it with real images' logits as its own and the generated ones' as rivals, the generator
+    the other way round; both of one shape (B, ...) => scalar.
+    """
+    return F.softplus(rival_logits - logits).mean()
+
+
+def squared_gradient(logits: list[torch.Tensor], inputs: list[torch.Tensor]) -> torch.Tensor:
+    """Mean over examples of the squared norm of the gradient of the summed logits' means with respect to the inputs.
+
+    Half of gamma times this is the penalty R1 (real inputs) or R2 (generated ones) of Mescheder et al. 2018,
+    arXiv:1801.04406, eq. 9. `inputs` are (B, ...) and need gradients; the result can be differentiated again.
+    """
+    total = sum(level.flatten(1).mean(dim=1).sum() for level in logits)
+    gradients = torch.autograd.grad(total, inputs, create_graph=True)
+    return torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0).mean()
+
+
 def discriminator_accuracy(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Share of real patches judged real and of generated patches judged generated, each in [0, 1]."""
     return (real_logits > 0).float().mean(), (fake_logits < 0).float().mean()

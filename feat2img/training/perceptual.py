@@ -1,8 +1,10 @@
-"""A perceptual distance that needs no download: the frozen encoder's own shallower layers."""
+"""A perceptual distance that needs no download of its own: the encoder network's layers, behind the hooked one too."""
 
 import torch
 
 from ..features import TimmFeatureEncoder
+
+FeatureMaps = dict[str, torch.Tensor]
 
 
 class EncoderPerceptualLoss:
@@ -22,14 +24,22 @@ class EncoderPerceptualLoss:
 
     def __call__(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) and (B, 3, S, S), both in [-1, 1] => (B,), 0 for equal images."""
+        return self.distance(*self.maps(prediction, target))
+
+    def maps(self, prediction: torch.Tensor, target: torch.Tensor) -> tuple[FeatureMaps, FeatureMaps]:
+        """Both images' maps by layer (B, C, h, w), float32, each over the mean magnitude of the target's map."""
         with torch.no_grad():
-            targets = self.encoder.feature_maps(target, self.layers)
+            targets = {name: map_.float() for name, map_ in self.encoder.feature_maps(target, self.layers).items()}
         predictions = self.encoder.feature_maps(prediction, self.layers)
-        distances = [relative_l1(predictions[name], targets[name]) for name in self.layers]
+        scales = {name: magnitude(map_) for name, map_ in targets.items()}
+        return {n: predictions[n].float() / scales[n] for n in scales}, {n: targets[n] / scales[n] for n in scales}
+
+    def distance(self, predictions: FeatureMaps, targets: FeatureMaps) -> torch.Tensor:
+        """What `maps` gave => (B,)."""
+        distances = [(predictions[name] - targets[name]).flatten(1).abs().mean(1) for name in self.layers]
         return torch.stack(distances).mean(dim=0)
 
 
-def relative_l1(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Per image: sum|prediction - target| / sum|target|, (B, ...) => (B,), in float32."""
-    prediction, target = prediction.float().flatten(1), target.float().flatten(1)
-    return (prediction - target).abs().sum(dim=1) / target.abs().sum(dim=1).clamp(min=1e-8)
+def magnitude(maps: torch.Tensor) -> torch.Tensor:
+    """Mean absolute value per image, (B, ...) => (B, 1, ...), above 0."""
+    return maps.abs().mean(dim=tuple(range(1, maps.ndim)), keepdim=True).clamp(min=1e-8)

@@ -35,9 +35,9 @@ DIFFUSION_PRESETS = {
     "imagenette-resnet101": DiffusionConfig(),
     "imagenette-resnet50": DiffusionConfig(encoder="resnet50.a1_in1k"),
     "quickstart": DiffusionConfig(
-        **_QUICKSTART, projector_channels=192, projector_blocks=3, patch_size=8, conditioning="concat",
-        map_channels=32, unet_block_out_channels=(96, 160), unet_layers_per_block=1, perceptual_weight=0.5,
-        train_batch_size=8, num_inference_steps=8,
+        **_QUICKSTART, projector_channels=128, projector_blocks=1, patch_size=4, conditioning="concat",
+        map_channels=32, unet_block_out_channels=(64, 96, 128), unet_layers_per_block=1, perceptual_weight=1.0,
+        num_inference_steps=4,
     ),
     "debug": DiffusionConfig(
         **_DEBUG, map_channels=8, token_dim=32, unet_block_out_channels=(32, 64), unet_layers_per_block=1,

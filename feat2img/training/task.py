@@ -9,8 +9,10 @@ from diffusers.training_utils import EMAModel
 from ..features import ChannelStatistics, TimmFeatureEncoder
 from ..models import FeatureProjector
 from ..pipelines import Feat2ImgPipeline
+from .adversary import Adversary
 from .config import TrainingConfig
 from .examples import ExampleNoise
+from .perceptual import EncoderPerceptualLoss, FeatureMaps
 
 
 class TrainingTask(ABC):
@@ -26,6 +28,8 @@ class TrainingTask(ABC):
         self.accelerator = accelerator
         self.decoder: torch.nn.Module
         self.ema: EMAModel | None = None
+        self.perceptual = self.make_perceptual_loss()
+        self.adversary = Adversary(config, self.perceptual, accelerator) if config.adversarial_weight else None
 
     @abstractmethod
     def step(self, pixels: torch.Tensor, features: torch.Tensor, noise: ExampleNoise, progress: float) -> dict:
@@ -44,23 +48,63 @@ class TrainingTask(ABC):
 
     def optimizers(self) -> dict[str, tuple[torch.optim.Optimizer, float]]:
         """Name => optimiser and its base learning rate."""
-        return {"optimizer": (self.optimizer, self.config.learning_rate)}
+        optimizers = {"optimizer": (self.optimizer, self.config.learning_rate)}
+        if self.adversary is not None:
+            rate = self.config.discriminator_learning_rate
+            optimizers["discriminator_optimizer"] = (self.discriminator_optimizer, rate)
+        return optimizers
 
     def models(self) -> dict[str, torch.nn.Module]:
         """Name => module whose weights a checkpoint holds."""
-        return {"decoder": self.accelerator.unwrap_model(self.decoder, keep_torch_compile=False)}
+        models = {"decoder": self.decoder}
+        if self.adversary is not None:
+            models["discriminator"] = self.adversary.discriminator
+        return {n: self.accelerator.unwrap_model(m, keep_torch_compile=False) for n, m in models.items()}
 
     def wrapped_models(self) -> list[torch.nn.Module]:
         """The modules that accelerate wrapped, for gradient accumulation."""
-        return [self.decoder]
+        return [self.decoder] if self.adversary is None else [self.decoder, self.adversary.discriminator]
 
     def prepare(self) -> None:
-        """Optimiser, EMA and accelerate's wrappers around `decoder`."""
+        """First weights, optimiser, EMA and accelerate's wrappers around `decoder`."""
+        if self.config.init_from:
+            self.load_weights(self.config.init_from)
         self.optimizer = self.make_optimizer(self.decoder, self.config.learning_rate)
         self.decoder.to(self.accelerator.device)
         if self.config.use_ema:
             self.ema = EMAModel(self.decoder.parameters(), decay=self.config.ema_decay)
         self.decoder, self.optimizer = self.accelerator.prepare(self.decoder, self.optimizer)
+        if self.adversary is not None:
+            discriminator = self.adversary.discriminator
+            optimizer = self.make_optimizer(discriminator, self.config.discriminator_learning_rate)
+            prepared = self.accelerator.prepare(discriminator, optimizer)
+            self.adversary.discriminator, self.discriminator_optimizer = prepared
+
+    def load_weights(self, path: str) -> None:
+        """Take the decoder's weights from a pipeline of the same kind and shapes."""
+        pipeline = Feat2ImgPipeline.from_pretrained(path)
+        for name, module in self.decoder.named_children():
+            if name == "first_guess":  # which comes from a pipeline of its own
+                continue
+            given = getattr(pipeline, name, None)
+            if given is None:
+                raise ValueError(f"{path} is a {pipeline.kind} pipeline without {name}; init_from wants the same kind")
+            try:
+                module.load_state_dict(given.state_dict())
+            except RuntimeError as error:
+                reason = str(error).splitlines()[1].strip()
+                raise ValueError(f"{name} of {path} has other shapes than this run's settings ({reason})") from error
+
+    def make_perceptual_loss(self) -> EncoderPerceptualLoss:
+        """On the encoder, or on a deeper copy where a layer of the perceptual term lies behind the hooked one."""
+        config, layers = self.config, self.config.perceptual_layers
+        deeper = tuple(layer for layer in layers if not self.encoder.has_layer(layer))
+        encoder = self.encoder
+        if deeper:
+            encoder = TimmFeatureEncoder.from_timm(
+                config.encoder, deeper, config.image_size, config.encoder_weights, not config.encoder_random_weights
+            ).to(self.accelerator.device)
+        return EncoderPerceptualLoss(encoder, layers)
 
     def make_optimizer(self, module: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:
         config = self.config
@@ -70,6 +114,49 @@ class TrainingTask(ABC):
             betas=(config.adam_beta1, config.adam_beta2),
             weight_decay=config.adam_weight_decay,
         )
+
+    def perceptual_maps(
+        self, generated: torch.Tensor, pixels: torch.Tensor, progress: float
+    ) -> tuple[FeatureMaps, FeatureMaps] | None:
+        """What the perceptual term and a "feature" discriminator read, of both images; None if nothing reads it."""
+        config = self.config
+        judged = self.adversary and config.discriminator == "feature" and progress >= config.discriminator_start
+        if not (config.perceptual_weight or judged):
+            return None
+        with self.accelerator.autocast():
+            return self.perceptual.maps(generated, pixels)
+
+    def discriminator_step(
+        self,
+        pixels: torch.Tensor,
+        generated: torch.Tensor,
+        maps: tuple[FeatureMaps, FeatureMaps] | None,
+        progress: float,
+    ) -> dict:
+        """Update the discriminator once its part of the run has come; the decoder stays as it is."""
+        if self.adversary is None or progress < self.config.discriminator_start:
+            return {}
+        d_loss, logs = self.adversary.discriminator_loss(pixels, generated, maps)
+        self.update(d_loss, self.adversary.discriminator, self.discriminator_optimizer)
+        return logs
+
+    def image_terms(
+        self,
+        pixels: torch.Tensor,
+        generated: torch.Tensor,
+        maps: tuple[FeatureMaps, FeatureMaps] | None,
+        progress: float,
+        logs: dict,
+    ) -> torch.Tensor | float:
+        """Weighted perceptual and adversarial terms of generated images, each of which joins `logs`."""
+        config, total = self.config, 0.0
+        if config.perceptual_weight:
+            logs["perceptual_loss"] = self.perceptual.distance(*maps).mean()
+            total = total + config.perceptual_weight * logs["perceptual_loss"]
+        if self.adversary is not None and progress >= config.adversarial_start:
+            logs["adversarial_loss"] = self.adversary.generator_loss(pixels, generated, maps)
+            total = total + config.adversarial_weight * logs["adversarial_loss"]
+        return total
 
     def update(self, loss: torch.Tensor, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Backward, clipped, one optimiser step where gradients are complete."""
@@ -91,6 +178,7 @@ class TrainingTask(ABC):
             feature_size=tuple(size),
             hidden_channels=self.config.projector_channels,
             num_blocks=self.config.projector_blocks,
+            use_positions=self.config.feature_positions,
             normalization=self.config.feature_normalization,
             encoder_fingerprint=self.encoder.fingerprint(),
             **options,

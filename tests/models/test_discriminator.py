@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from feat2img.models import PatchDiscriminator
+from feat2img.models import FeatureDiscriminator, PatchDiscriminator
 
 
 def make_discriminator(widths=(4, 8, 8)):
@@ -50,3 +50,24 @@ def test_save_and_load_in_eval_mode(tmp_path):
     assert sum("_u" in name for name in before) == 5
     after = loaded.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+LEVELS = [(48, 56, 56), (5, 28, 28), (7, 14, 14), (9, 3, 2)]
+
+
+def test_each_level_of_features_has_logits_of_its_own():
+    torch.manual_seed(0)
+    discriminator = FeatureDiscriminator(LEVELS, width=8).eval()
+    maps = [torch.randn(2, *shape) for shape in LEVELS]
+    logits = discriminator(maps)
+    assert [tuple(level.shape) for level in logits] == [(2, 1, 14, 14)] * 3 + [(2, 1, 3, 2)]
+    maps[1] = maps[1] + 1
+    changed = [not torch.equal(one, other) for one, other in zip(logits, discriminator(maps), strict=True)]
+    assert changed == [False, True, False, False]
+
+
+def test_the_mixing_of_channels_does_not_learn():
+    discriminator = FeatureDiscriminator(LEVELS, width=8)
+    sum(level.sum() for level in discriminator([torch.randn(1, *shape) for shape in LEVELS])).backward()
+    for name, parameter in discriminator.named_parameters():
+        assert (parameter.grad is None) == name.startswith("mixers."), name

@@ -50,16 +50,9 @@ def test_shapes(feature_size, map_size):
     assert torch.isfinite(output.map).all() and torch.isfinite(output.tokens).all()
 
 
-@pytest.mark.parametrize("map_size", [(4, 4), (8, 8), (6, 6)])
-def test_a_first_guess_has_the_size_of_the_map(map_size):
-    output = make_projector(map_size=map_size, guess_channels=12)(torch.randn(2, 6, 4, 4))
-    assert output.guess.shape == (2, 12, *map_size) and output.map.shape == (2, 5, *map_size)
-    assert not torch.allclose(output.guess[0], output.guess[1])
-
-
-def test_no_tokens_and_no_guess_where_none_are_asked_for():
+def test_no_tokens_where_none_are_asked_for():
     output = make_projector(token_dim=None)(torch.randn(1, 6, 4, 4))
-    assert output.tokens is None and output.guess is None
+    assert output.tokens is None
 
 
 @pytest.mark.parametrize("feature_size", [(4, 4), (2, 4), (4, 2)])
@@ -95,11 +88,10 @@ def test_without_blocks_a_cell_of_the_map_sees_its_own_feature_only():
 
 
 def test_drop_replaces_the_condition_of_these_examples_only():
-    projector = make_projector(map_size=(8, 8), guess_channels=12)
+    projector = make_projector(map_size=(8, 8))
     features, other = torch.randn(3, 6, 4, 4), torch.randn(3, 6, 4, 4)
     drop = torch.tensor([False, True, False])
     full, dropped, dropped_other = projector(features), projector(features, drop), projector(other, drop)
-    assert torch.equal(dropped.guess, full.guess)
     for name in ("map", "tokens"):
         whole, part, part_other = getattr(full, name), getattr(dropped, name), getattr(dropped_other, name)
         torch.testing.assert_close(part[[0, 2]], whole[[0, 2]])
@@ -130,7 +122,7 @@ def test_bad_options_are_refused(name, value):
 
 @pytest.mark.parametrize("normalization", ["channel", "log1p"])
 def test_save_and_load(normalization, tmp_path):
-    options = {"map_size": (8, 8), "guess_channels": 3, "encoder_fingerprint": [0.5, -1]}
+    options = {"map_size": (8, 8), "encoder_fingerprint": [0.5, -1]}
     projector = make_projector(normalization=normalization, **options)
     projector.set_statistics(torch.randn(6), torch.rand(6))
     projector.save_pretrained(tmp_path)
@@ -139,7 +131,6 @@ def test_save_and_load(normalization, tmp_path):
     drop = torch.tensor([True, False])
     assert torch.equal(loaded(features, drop).map, projector(features, drop).map)
     assert torch.equal(loaded(features, drop).tokens, projector(features, drop).tokens)
-    assert torch.equal(loaded(features, drop).guess, projector(features, drop).guess)
     assert loaded.config.encoder_fingerprint == [0.5, -1] and loaded.config.normalization == normalization
 
 
@@ -147,3 +138,9 @@ def test_half_precision_keeps_its_type():
     projector = make_projector().to(torch.bfloat16)
     output = projector(torch.randn(1, 6, 4, 4))
     assert output.map.dtype == output.tokens.dtype == torch.bfloat16
+
+
+def test_without_positions_equal_cells_stay_equal():
+    projector = make_projector(num_blocks=0, use_positions=False)
+    output = projector(torch.randn(1, 6, 1, 1).expand(1, 6, 4, 4))
+    assert output.tokens.std(dim=1).max() < 1e-6 and output.map.std(dim=(2, 3)).max() < 1e-6

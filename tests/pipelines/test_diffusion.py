@@ -86,11 +86,10 @@ def test_the_denoiser_sees_the_first_guess_and_adds_to_it(make_diffusion, condit
     with torch.no_grad():
         condition = pipe.projector(features)
         maps = [] if conditioning == "cross_attention" else [condition.map]
-        added = pipe.unet(
-            torch.cat([noise, *maps, condition.guess], dim=1), 999, encoder_hidden_states=condition.tokens
-        ).sample
+        guess = F.pixel_unshuffle(pipe.guess_generator(pipe.guess_projector(features).map), 4)
+        added = pipe.unet(torch.cat([noise, *maps, guess], dim=1), 999, encoder_hidden_states=condition.tokens).sample
     residual = (added if prediction_type == "sample" else -added).clamp(-1, 1)  # as the scheduler clips it
-    expected = (F.pixel_shuffle(condition.guess + 0.25 * residual, 4) + 1) / 2
+    expected = (F.pixel_shuffle(guess + 0.25 * residual, 4) + 1) / 2
     torch.testing.assert_close(run(pipe, features, steps=1), expected.clamp(0, 1), atol=1e-5, rtol=1e-5)
 
 
@@ -101,9 +100,26 @@ def test_a_denoiser_with_nothing_to_add_leaves_the_first_guess(make_diffusion, g
         pipe.unet.conv_out.weight.zero_()
         pipe.unet.conv_out.bias.zero_()
         features = features_for(pipe)
-        expected = F.pixel_shuffle(pipe.projector(features).guess, 4)
+        expected = pipe.guess_generator(pipe.guess_projector(features).map)
     images = run(pipe, features, steps=5, guidance_scale=guidance_scale)
     torch.testing.assert_close(images, ((expected + 1) / 2).clamp(0, 1), atol=1e-5, rtol=1e-5)
+
+
+def test_half_a_first_guess_is_refused(make_diffusion):
+    pipe = make_diffusion(first_guess=True)
+    components = {**pipe.components, "guess_generator": None}
+    with pytest.raises(ValueError, match="needs both guess_projector and guess_generator"):
+        type(pipe)(**components)
+
+
+@pytest.mark.parametrize("first_guess", [False, True])
+def test_save_load_equal(make_diffusion, tmp_path, first_guess):
+    pipe = make_diffusion(first_guess=first_guess)
+    pipe.save_pretrained(tmp_path)
+    loaded = type(pipe).from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    features = features_for(pipe)
+    assert torch.equal(run(loaded, features), run(pipe, features))
 
 
 def test_guidance_doubles_the_batch(make_diffusion):

@@ -8,12 +8,18 @@ from diffusers import DDIMScheduler
 from feat2img.pipelines.diffusion import denoise
 from feat2img.training.diffusion import DenoisingOutput, DiffusionTask
 from feat2img.training.examples import ExampleNoise
-from feat2img.training.perceptual import EncoderPerceptualLoss
 
 CONDITIONINGS = ["cross_attention", "concat", "both"]
 PREDICTIONS = [("sample", True), ("sample", False), ("v_prediction", True), ("v_prediction", False)]
 COARSE = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
 PIXELS = F.interpolate(COARSE, (32, 32), mode="bilinear")
+
+
+@pytest.fixture
+def guess_path(make_gan, make_encoder, tmp_path):
+    """A saved GAN pipeline for the encoder of `make_task`."""
+    make_gan(make_encoder()).save_pretrained(tmp_path / "guess")
+    return str(tmp_path / "guess")
 
 
 def noise(batch=0):
@@ -39,42 +45,43 @@ def step(task, batch=0, progress=0.0):
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize("condition_dropout, first_guess", [(0.0, False), (0.5, False), (0.5, True)])
-def test_gradients_reach_every_trainable_weight(make_task, conditioning, condition_dropout, first_guess):
+def test_gradients_reach_every_trainable_weight(make_task, guess_path, conditioning, condition_dropout, first_guess):
     """A trainable weight without a gradient would make DistributedDataParallel wait for it."""
-    task = make_task(2, conditioning=conditioning, condition_dropout=condition_dropout, first_guess=first_guess)
+    task = make_task(
+        2,
+        conditioning=conditioning,
+        condition_dropout=condition_dropout,
+        first_guess=guess_path if first_guess else None,
+    )
     with task.accelerator.accumulate(task.decoder):
         logs = step(task)
     gradients = {name: value.grad for name, value in task.decoder.named_parameters() if value.requires_grad}
     assert [name for name, gradient in gradients.items() if gradient is None] == []
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
-    assert torch.isfinite(logs["loss"]) and set(logs) == {
-        "loss",
-        "denoising_loss",
-        "error",
-        *(["guess_loss"] if first_guess else []),
-    }
-    for part in ("projector.stem.", "projector.blocks.", "unet."):
+    assert torch.isfinite(logs["loss"]) and set(logs) == {"loss", "denoising_loss", "error"}
+    # with a first guess the denoiser's last layer starts at zero and lets nothing through
+    for part in ("unet.",) if first_guess else ("projector.stem.", "projector.blocks.", "unet."):
         assert sum(value.abs().sum() for name, value in gradients.items() if name.startswith(part)) > 0
     assert ("projector.null_feature" in gradients) == (condition_dropout > 0)
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize("first_guess", [False, True])
-def test_each_conditioning_builds_what_it_needs(make_task, conditioning, first_guess):
-    task = make_task(conditioning=conditioning, first_guess=first_guess)
+def test_each_conditioning_builds_what_it_needs(make_task, guess_path, conditioning, first_guess):
+    task = make_task(conditioning=conditioning, first_guess=guess_path if first_guess else None)
     projector, unet = task.decoder.projector, task.decoder.unet
     map_and_guess = (0 if conditioning == "cross_attention" else 8) + (48 if first_guess else 0)
     assert unet.config.in_channels == 48 + map_and_guess
-    assert (projector.to_guess is not None) == first_guess
+    assert (task.decoder.first_guess is not None) == first_guess
     assert (projector.to_tokens is None) == (conditioning == "concat")
     attends = any("attn2" in name for name, _ in unet.named_modules())
     assert attends == (conditioning != "concat")
 
 
 @pytest.mark.parametrize("prediction_type, first_guess", PREDICTIONS)
-def test_the_loss_by_hand(make_task, prediction_type, first_guess):
-    options = {"prediction_type": prediction_type, "first_guess": first_guess}
-    task = make_task(loss_weighting="min_snr", condition_dropout=0.5, **options)
+def test_the_loss_by_hand(make_task, make_gan, guess_path, prediction_type, first_guess):
+    options = {"prediction_type": prediction_type, "first_guess": guess_path if first_guess else None}
+    task = make_task(loss_weighting="min_snr", condition_dropout=0.5, denoising_weight=2.0, **options)
     same = noise()
     gaussian, timesteps, uniform = same.normal((48, 8, 8)), same.integers(1000), same.uniform()
     drop = uniform < 0.5
@@ -87,17 +94,18 @@ def test_the_loss_by_hand(make_task, prediction_type, first_guess):
     clean = F.pixel_unshuffle(PIXELS, 4)
     with torch.no_grad():
         condition = task.decoder.projector(task.encoder(PIXELS), drop)
-        diffused = (clean - condition.guess) / 0.25 if first_guess else clean
+        gan = make_gan(task.encoder)
+        guess = F.pixel_unshuffle(gan.generator(gan.projector(task.encoder(PIXELS)).map), 4) if first_guess else None
+        diffused = (clean - guess) / 0.25 if first_guess else clean
         noisy = signal * diffused + sigma * gaussian
-        prediction = denoise(task.decoder.unet, noisy, timesteps, condition, task.config.conditioning)
+        prediction = denoise(task.decoder.unet, noisy, timesteps, condition, task.config.conditioning, guess)
     is_v = prediction_type == "v_prediction"
     target = signal * gaussian - sigma * diffused if is_v else diffused
     snr = (signal / sigma).flatten() ** 2
     weight = snr.clamp(max=5) / (snr + 1 if is_v else 1)
     error = (prediction - target).square().mean(dim=(1, 2, 3))
-    guess_loss = (condition.guess - clean).square().mean() if first_guess else 0
     logs = step(task)
-    torch.testing.assert_close(logs["loss"], (weight * error).mean() + 5 * guess_loss, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(logs["loss"], 2 * (weight * error).mean(), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(logs["error"], error.mean(), rtol=1e-3, atol=1e-5)
 
 
@@ -113,14 +121,23 @@ def test_one_step_changes_all_trainable_weights_and_no_others(make_task):
     assert task.encoder.weights_hash() == encoder
 
 
-def test_training_starts_from_the_first_guess_alone(make_task):
-    task = make_task(first_guess=True)
+def test_training_starts_from_the_first_guess_and_leaves_its_decoder(make_task, make_gan, guess_path):
+    task = make_task(first_guess=guess_path)
     pipe = task.pipeline()
     pipe.set_progress_bar_config(disable=True)
-    guess = task.decoder.projector(task.encoder(PIXELS)).guess
-    expected = (F.pixel_shuffle(guess, task.config.patch_size) + 1) / 2
+    expected = make_gan(task.encoder)(images=PIXELS, output_type="pt").images
     images = pipe(images=PIXELS, num_inference_steps=3, output_type="pt").images
-    torch.testing.assert_close(images, expected.clamp(0, 1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(images, expected, rtol=1e-4, atol=1e-5)
+    for batch in range(2):
+        step(task, batch)
+    torch.testing.assert_close(make_gan(task.encoder).generator.state_dict(), pipe.guess_generator.state_dict())
+    assert not torch.equal(pipe(images=PIXELS, num_inference_steps=3, output_type="pt").images, images)
+
+
+def test_a_first_guess_comes_from_a_gan_pipeline(make_task, make_diffusion, tmp_path):
+    make_diffusion().save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="holds a diffusion pipeline; a first guess comes from a GAN pipeline"):
+        make_task(first_guess=str(tmp_path / "other"))
 
 
 def test_the_step_depends_on_its_noise_alone(make_task):
@@ -156,9 +173,8 @@ def test_ema_moves_towards_the_weights(make_task):
 
 
 @pytest.mark.parametrize("prediction_type", ["sample", "v_prediction"])
-def test_the_perceptual_term_counts_conditioned_examples_at_low_noise(make_task, prediction_type):
-    options = {"prediction_type": prediction_type, "first_guess": False}
-    task = make_task(perceptual_weight=1.0, perceptual_max_timestep=300, **options)
+def test_the_image_terms_count_conditioned_examples_at_low_noise(make_task, prediction_type):
+    task = make_task(perceptual_weight=1.0, perceptual_max_timestep=300, prediction_type=prediction_type)
     clean = F.pixel_unshuffle(PIXELS, 4)
     timesteps = torch.tensor([299, 300, 10, 10])
     conditioned = torch.tensor([True, True, False, True])
@@ -168,32 +184,53 @@ def test_the_perceptual_term_counts_conditioned_examples_at_low_noise(make_task,
     if prediction_type == "v_prediction":  # the v that implies the predicted image: (root * noisy - it) / sigma
         root = task.scheduler.alphas_cumprod[timesteps].sqrt()[:, None, None, None]
         prediction = (root * noisy - predicted) / (1 - root**2).sqrt()
-    output = DenoisingOutput(prediction, clean, noisy, None)
-    term = task.perceptual_term(output, timesteps, PIXELS, conditioned)
-    distances = EncoderPerceptualLoss(task.encoder)(F.pixel_shuffle(predicted, 4), PIXELS)
-    torch.testing.assert_close(term, (distances[0] + distances[3]) / 4, rtol=1e-3, atol=1e-4)
+    implied = task.implied_image(DenoisingOutput(prediction, clean, noisy, None), timesteps)
+    torch.testing.assert_close(implied, F.pixel_shuffle(predicted, 4), rtol=1e-3, atol=1e-3)
+    assert task.counting(timesteps, ~conditioned).tolist() == [0, 3]
+    assert task.counting(timesteps, torch.tensor([True] * 4)).tolist() == [0]  # one stands in
 
 
-def test_the_perceptual_term_judges_the_first_guess_at_any_noise(make_task):
-    task = make_task(perceptual_weight=1.0, first_guess=True)
-    clean = F.pixel_unshuffle(PIXELS, 4)
-    guess = clean + 0.3 * torch.randn_like(clean)
-    output = DenoisingOutput(torch.randn_like(clean), (clean - guess) / 0.25, torch.randn_like(clean), guess)
-    term = task.perceptual_term(output, torch.tensor([999, 500, 10, 0]), PIXELS, torch.tensor([True, False] * 2))
-    distances = EncoderPerceptualLoss(task.encoder)(F.pixel_shuffle(guess, 4), PIXELS)
-    torch.testing.assert_close(term, distances.mean(), rtol=1e-3, atol=1e-4)
+def test_the_image_of_a_first_guess_is_the_sum(make_task, guess_path):
+    task = make_task(first_guess=guess_path)
+    residual, guess = torch.randn(2, 4, 48, 8, 8)
+    implied = task.implied_image(DenoisingOutput(residual, None, None, guess), torch.tensor([999, 500, 10, 0]))
+    torch.testing.assert_close(implied, F.pixel_shuffle(guess + 0.25 * residual, 4))
 
 
 def test_the_perceptual_term_joins_the_loss(make_task):
     task = make_task(perceptual_weight=0.5, perceptual_max_timestep=1000)
     logs = step(task)
     assert logs["perceptual_loss"] > 0
-    parts = logs["denoising_loss"] + 5 * logs["guess_loss"] + 0.5 * logs["perceptual_loss"]
+    parts = logs["denoising_loss"] + 0.5 * logs["perceptual_loss"]
     torch.testing.assert_close(logs["loss"], parts)
 
 
+def test_an_adversary_joins_the_loss_and_learns(make_task):
+    options = {"discriminator_start": 0.0, "adversarial_start": 0.0, "perceptual_max_timestep": 1000}
+    task = make_task(adversarial_weight=0.25, discriminator="feature", **options)
+    before = {name: value.clone() for name, value in task.adversary.discriminator.named_parameters()}
+    logs = step(task)
+    torch.testing.assert_close(logs["loss"], logs["denoising_loss"] + 0.25 * logs["adversarial_loss"])
+    assert logs["d_loss"] > 0 and 0 <= logs["d_accuracy"] <= 1
+    for name, value in task.adversary.discriminator.named_parameters():
+        assert torch.equal(value, before[name]) != value.requires_grad, name
+
+
+@pytest.mark.parametrize("steps, expected", [(4, [249, 499, 749, 999]), (1, [999]), (3, [332, 666, 999])])
+def test_a_few_steps_are_trained_where_the_sampler_takes_them(make_task, steps, expected):
+    task = make_task(train_steps=steps)
+    assert task.timesteps.tolist() == expected
+    sampler = task.sampler()
+    sampler.set_timesteps(steps)
+    assert sampler.timesteps.tolist() == expected[::-1]
+
+
+def test_all_timesteps_are_trained_by_default(make_task):
+    assert make_task().timesteps.tolist() == list(range(1000))
+
+
 def test_the_pipeline_samples_with_the_current_weights(make_task):
-    task = make_task(conditioning="concat", prediction_type="v_prediction", first_guess=False)
+    task = make_task(conditioning="concat", prediction_type="v_prediction")
     pipe = task.pipeline()
     pipe.set_progress_bar_config(disable=True)
     assert isinstance(pipe.scheduler, DDIMScheduler)

@@ -26,6 +26,15 @@ def make_task(make_config, make_encoder):
     return make
 
 
+def generator_step(task):
+    generated = task.decoder(task.encoder(PIXELS))
+    return task.generator_step(PIXELS, generated, task.perceptual_maps(generated, PIXELS, 1.0), 1.0)
+
+
+def discriminator_step(task, generated):
+    return task.discriminator_step(PIXELS, generated, task.perceptual_maps(generated, PIXELS, 1.0), 1.0)
+
+
 def weights(module):
     return {name: value.clone() for name, value in module.state_dict().items()}
 
@@ -38,25 +47,30 @@ def trainable(module):
     return {name for name, value in module.named_parameters() if value.requires_grad}
 
 
-def test_generator_step_changes_the_generator_alone(make_task):
-    task = make_task()
-    decoder, discriminator = weights(task.decoder), weights(task.discriminator)
+@pytest.mark.parametrize("discriminator", ["patch", "feature"])
+def test_generator_step_changes_the_generator_alone(make_task, discriminator):
+    task = make_task(discriminator=discriminator)
+    judge = task.adversary.discriminator
+    decoder, discriminator = weights(task.decoder), weights(judge)
     encoder = task.encoder.weights_hash()
-    logs = task.generator_step(PIXELS, task.decoder(task.encoder(PIXELS)), adversarial=True)
+    logs = generator_step(task)
     assert changed(task.decoder, decoder) == trainable(task.decoder)
-    assert changed(task.discriminator, discriminator) == set()  # its power iteration's vectors too
+    assert changed(judge, discriminator) == set()  # its power iteration's vectors too
     assert task.encoder.weights_hash() == encoder
-    assert task.discriminator.training and all(weight.requires_grad for weight in task.discriminator.parameters())
-    assert all(weight.grad is None for weight in task.discriminator.parameters())
+    assert judge.training and all(weight.grad is None for weight in judge.parameters())
+    assert {name.split(".")[0] for name, weight in judge.named_parameters() if not weight.requires_grad} <= {"mixers"}
     assert set(logs) == {"g_loss", "pixel_loss", "perceptual_loss", "adversarial_loss"}
 
 
-def test_discriminator_step_changes_the_discriminator_alone(make_task):
-    task = make_task()
-    decoder, discriminator = weights(task.decoder), weights(task.discriminator)
-    logs = task.discriminator_step(PIXELS, task.decoder(task.encoder(PIXELS)).detach())
+@pytest.mark.parametrize("discriminator", ["patch", "feature"])
+def test_discriminator_step_changes_the_discriminator_alone(make_task, discriminator):
+    task = make_task(discriminator=discriminator)
+    judge = task.adversary.discriminator
+    decoder, discriminator = weights(task.decoder), weights(judge)
+    logs = discriminator_step(task, task.decoder(task.encoder(PIXELS)))
     assert changed(task.decoder, decoder) == set()
-    assert changed(task.discriminator, discriminator) >= trainable(task.discriminator)
+    assert all(weight.grad is None for weight in task.decoder.parameters())
+    assert changed(judge, discriminator) >= trainable(judge)
     assert set(logs) == {"d_loss", "d_accuracy_real", "d_accuracy_fake", "d_accuracy"}
 
 
@@ -66,9 +80,9 @@ def test_the_generators_loss_by_hand(make_task):
     with torch.no_grad():
         pixel = l1_loss(generated, PIXELS)
         perceptual = EncoderPerceptualLoss(task.encoder)(generated, PIXELS).mean()
-        adversarial = -task.discriminator.eval()(generated).mean()
-        task.discriminator.train()
-    logs = task.generator_step(PIXELS, generated, adversarial=True)
+        adversarial = -task.adversary.discriminator.eval()(generated).mean()
+        task.adversary.discriminator.train()
+    logs = generator_step(task)
     torch.testing.assert_close(logs["pixel_loss"], pixel)
     torch.testing.assert_close(logs["perceptual_loss"], perceptual)
     torch.testing.assert_close(logs["adversarial_loss"], adversarial)
@@ -79,8 +93,8 @@ def test_the_discriminator_sees_generated_images_as_eight_bit(make_task):
     """It must not tell them apart by the fractions that photos, being 8 bit, do not have."""
     task = make_task()
     seen = []
-    task.discriminator.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
-    task.discriminator_step(PIXELS, torch.rand(2, 3, 32, 32) * 3 - 1.5)
+    task.adversary.discriminator.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
+    discriminator_step(task, torch.rand(2, 3, 32, 32) * 3 - 1.5)
     fake = seen[0][2:]
     assert torch.equal(seen[0][:2], PIXELS)
     assert torch.equal(fake, uint8_to_pixels(pixels_to_uint8(fake))) and fake.abs().max() <= 1
@@ -90,7 +104,7 @@ def test_gradients_are_finite_and_reach_every_weight(make_task):
     task = make_task(gradient_accumulation_steps=2)  # after the first half of a batch the gradients still lie there
     with task.accelerator.accumulate(*task.wrapped_models()):
         task.step(PIXELS, task.encoder(PIXELS), NOISE, progress=0.5)
-    for module in (task.decoder, task.discriminator):
+    for module in (task.decoder, task.adversary.discriminator):
         gradients = {name: value.grad for name, value in module.named_parameters() if value.requires_grad}
         assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients.values())
         zero = {name for name, gradient in gradients.items() if gradient.abs().sum() == 0}
@@ -101,9 +115,10 @@ def test_gradients_are_finite_and_reach_every_weight(make_task):
 def test_parts_begin_at_their_share_of_the_run(make_task):
     task = make_task(discriminator_start=0.4, adversarial_start=0.6)
     features = task.encoder(PIXELS)
-    before = weights(task.discriminator)
+    judge = task.adversary.discriminator
+    before = weights(judge)
     assert set(task.step(PIXELS, features, NOISE, 0.39)) == {"g_loss", "pixel_loss", "perceptual_loss"}
-    assert changed(task.discriminator, before) == set()
+    assert changed(judge, before) == set()
     logs = task.step(PIXELS, features, NOISE, 0.4)
     assert "d_loss" in logs and "adversarial_loss" not in logs
     logs = task.step(PIXELS, features, NOISE, 0.6)
@@ -112,8 +127,70 @@ def test_parts_begin_at_their_share_of_the_run(make_task):
 
 def test_parts_without_weight_are_left_out(make_task):
     task = make_task(perceptual_weight=0.0, adversarial_weight=0.0)
-    logs = task.generator_step(PIXELS, task.decoder(task.encoder(PIXELS)), adversarial=True)
+    assert task.adversary is None and set(task.models()) == {"decoder"} and set(task.optimizers()) == {"optimizer"}
+    logs = task.step(PIXELS, task.encoder(PIXELS), NOISE, 1.0)
     assert set(logs) == {"g_loss", "pixel_loss"} and logs["g_loss"] == logs["pixel_loss"]
+
+
+def test_the_feature_discriminator_judges_what_the_perceptual_term_compares(make_task):
+    task = make_task(discriminator="feature")
+    generated = task.decoder(task.encoder(PIXELS)).detach()
+    judge = task.adversary.discriminator.eval()
+    with torch.no_grad():
+        fakes, reals = EncoderPerceptualLoss(task.encoder).maps(generated, PIXELS)
+        fake_logits = judge([torch.nn.functional.pixel_unshuffle(generated, 4), *fakes.values()])
+        real_logits = judge([torch.nn.functional.pixel_unshuffle(PIXELS, 4), *reals.values()])
+        pairs = list(zip(real_logits, fake_logits, strict=True))
+        hinge = [(1 - r).relu().mean() + (1 + f).relu().mean() for r, f in pairs]
+        maps = task.perceptual_maps(generated, PIXELS, 1.0)
+        loss, logs = task.adversary.discriminator_loss(PIXELS, generated, maps)
+        torch.testing.assert_close(loss, torch.stack(hinge).mean(), rtol=1e-2, atol=1e-3)  # pixels rounded to 8 bit
+        right = [((r > 0).float().mean() + (f < 0).float().mean()) / 2 for r, f in pairs]
+        assert logs["d_accuracy"] == pytest.approx(torch.stack(right).mean().item(), abs=0.02)
+        expected = -torch.stack([f.mean() for f in fake_logits]).mean()
+        torch.testing.assert_close(task.adversary.generator_loss(PIXELS, generated, maps), expected)
+
+
+@pytest.mark.parametrize("discriminator", ["patch", "feature"])
+def test_relativistic_losses_compare_real_and_generated(make_task, discriminator):
+    task = make_task(discriminator=discriminator, adversarial_loss="relativistic", gradient_penalty=0.5)
+    generated = task.decoder(task.encoder(PIXELS)).detach()
+    maps = task.perceptual_maps(generated, PIXELS, 1.0)
+    g_loss = task.adversary.generator_loss(PIXELS, generated, maps)
+    d_loss, logs = task.adversary.discriminator_loss(PIXELS, generated, maps)
+    d_loss.backward()
+    judge = task.adversary.discriminator
+    assert all(torch.isfinite(value.grad).all() for value in judge.parameters() if value.requires_grad)
+    assert g_loss > 0 and logs["d_loss"] > 0 and logs["squared_gradient"] > 0
+    torch.testing.assert_close(d_loss.detach(), logs["d_loss"] + 0.5 * logs["squared_gradient"])
+    # softplus(a) - softplus(-a) = a: what one side wins the other loses
+    judge.eval()
+    with torch.no_grad():
+        inputs = [task.adversary.inputs(*pair) for pair in ((PIXELS, maps[1]), (generated, maps[0]))]
+        real, fake = (task.adversary.judge(judge, side) for side in inputs)
+    gap = torch.stack([(r - f).mean() for r, f in zip(real, fake, strict=True)]).mean()
+    d_logs = task.adversary.discriminator_loss(PIXELS, generated, maps)[1]
+    torch.testing.assert_close(g_loss - d_logs["d_loss"], gap, rtol=2e-2, atol=2e-3)
+
+
+def test_perceptual_layers_may_lie_behind_the_hooked_one(make_task):
+    task = make_task(perceptual_layers=("layer1", "layer4"), encoder_random_weights=True)
+    assert task.perceptual.encoder is not task.encoder and not task.encoder.has_layer("layer4")
+    generated = task.decoder(task.encoder(PIXELS))
+    assert set(task.perceptual_maps(generated, PIXELS, 0.0)[0]) == {"layer1", "layer4"}
+    assert generator_step(task)["perceptual_loss"] > 0
+
+
+def test_training_may_begin_with_the_weights_of_a_pipeline(make_task, tmp_path):
+    first = make_task()
+    first.step(PIXELS, first.encoder(PIXELS), NOISE, 0.5)
+    first.pipeline().save_pretrained(tmp_path / "first")
+    second = make_task(init_from=str(tmp_path / "first"))
+    assert changed(second.decoder, weights(first.decoder)) == set()
+    shadows = dict(zip(dict(second.decoder.named_parameters()), second.ema.shadow_params, strict=True))
+    assert all(torch.equal(shadows[name], value) for name, value in first.decoder.named_parameters())
+    with pytest.raises(ValueError, match="generator of .* has other shapes than this run's settings"):
+        make_task(init_from=str(tmp_path / "first"), head_channels=4)
 
 
 def test_training_brings_the_image_nearer(make_task):

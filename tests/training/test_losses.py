@@ -8,7 +8,9 @@ from feat2img.training.losses import (
     discriminator_accuracy,
     discriminator_hinge_loss,
     generator_hinge_loss,
+    relativistic_loss,
     snr_weight,
+    squared_gradient,
 )
 
 
@@ -24,6 +26,25 @@ def test_hinge_losses():
     assert generator_hinge_loss(torch.tensor(fake)).item() == pytest.approx(-fake.mean())
     assert discriminator_hinge_loss(torch.full((3,), 1.5), torch.full((3,), -1.5)).item() == 0
     assert discriminator_hinge_loss(torch.zeros(3), torch.zeros(3)).item() == 2
+
+
+def test_relativistic_loss():
+    real, fake = logits()
+    expected = np.log1p(np.exp(fake - real)).mean()
+    assert relativistic_loss(torch.tensor(real), torch.tensor(fake)).item() == pytest.approx(expected)
+    assert relativistic_loss(torch.zeros(3), torch.zeros(3)).item() == pytest.approx(np.log(2))
+
+
+def test_squared_gradient_of_a_known_function():
+    """Means of 3 x^2 and of 2 y have the gradients 6 x / n and 2 / n."""
+    first = torch.randn(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    second = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    penalty = squared_gradient([3 * first**2, 2 * second], [first, second])
+    x = first.detach().numpy()
+    expected = (((6 * x / 16) ** 2).reshape(2, -1).sum(axis=1) + 3 * (2 / 3) ** 2).mean()
+    assert penalty.item() == pytest.approx(expected)
+    penalty.backward()
+    np.testing.assert_allclose(first.grad, 36 * x / 16**2, rtol=1e-9)  # d/dx of (6 x / 16)^2 / 2 examples
 
 
 def test_discriminator_accuracy():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from feat2img.training.perceptual import EncoderPerceptualLoss, relative_l1
+from feat2img.training.perceptual import EncoderPerceptualLoss, magnitude
 
 
 @pytest.fixture
@@ -37,9 +37,19 @@ def test_gradients_reach_the_prediction_and_not_encoder_or_target(encoder):
     assert target.grad is None and all(weight.grad is None for weight in encoder.parameters())
 
 
-def test_relative_l1_of_nothing_is_finite():
-    assert relative_l1(torch.zeros(2, 3), torch.zeros(2, 3)).tolist() == [0, 0]
-    assert torch.isfinite(relative_l1(torch.ones(1, 3), torch.zeros(1, 3))).all()
+def test_the_magnitude_of_nothing_can_be_divided_by():
+    maps = torch.stack([torch.zeros(3, 2, 2), torch.full((3, 2, 2), -2.0)])
+    assert magnitude(maps).flatten().tolist() == [pytest.approx(1e-8), 2.0]
+    assert magnitude(torch.ones(2, 5)).shape == (2, 1)
+
+
+def test_maps_are_relative_to_the_target(encoder):
+    predictions, targets = EncoderPerceptualLoss(encoder).maps(pixels(0), pixels(1))
+    raw = encoder.feature_maps(pixels(0), ("layer1",))["layer1"]
+    scale = encoder.feature_maps(pixels(1), ("layer1",))["layer1"].abs().mean(dim=(1, 2, 3))
+    for image in range(3):
+        torch.testing.assert_close(predictions["layer1"][image], raw[image] / scale[image])
+    torch.testing.assert_close(targets["layer1"].abs().mean(dim=(1, 2, 3)), torch.ones(3))
 
 
 def test_a_layer_behind_the_encoder_is_refused(encoder):
