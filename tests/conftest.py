@@ -135,7 +135,7 @@ FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 
 
 def _killed_before_event(number: int, action) -> bool:
-    """Run `action` in a process that is killed before its change number so-and-so of files; whether it got that far."""
+    """The kill comes from an audit hook: Python reports each change of files just before it is made."""
     child = os.fork()
     if child:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,7 +1,7 @@
 """What both pipelines share: loading by name, preprocessing, checks, post-processing."""
 
-import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from PIL import Image
 from ..data import ImageTransform
 from ..features import TimmFeatureEncoder, fingerprint_distance
 from ..models import FeatureProjector
+from .checks import check_links, check_scheduler, check_sizes, check_weights, read_json
 
 INDEX_NAME = "model_index.json"
 # Only JSON and safetensors are ever fetched; pickles, code and the like stay on the Hub.
@@ -72,7 +73,7 @@ class Feat2ImgPipeline(DiffusionPipeline):
         kwargs["use_safetensors"] = True
         try:
             return super(Feat2ImgPipeline, pipeline_class).from_pretrained(str(folder), **kwargs)
-        except (OSError, RuntimeError, KeyError, TypeError) as error:
+        except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise ValueError(
                 f"{folder} cannot be loaded, a file is damaged or does not fit the others: {_first_line(error)}; "
                 "copy or download it again"
@@ -187,13 +188,7 @@ def read_index(folder: Path) -> dict:
     path = folder / INDEX_NAME
     if not path.is_file():
         raise ValueError(f"{folder} has no {INDEX_NAME}; expected a folder that `save_pretrained` wrote")
-    try:
-        index = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); copy or download it again") from error
-    if not isinstance(index, dict):
-        raise ValueError(f"{path} holds a {type(index).__name__}, expected an object")
-    return index
+    return read_json(path)
 
 
 def _pipeline_class(cls, index: dict, folder: Path) -> type:
@@ -207,6 +202,8 @@ def _pipeline_class(cls, index: dict, folder: Path) -> type:
 
 
 def _check_components(index: dict, folder: Path, skip: set[str]) -> None:
+    check_links(folder)
+    check_sizes(index, folder)
     for name, value in index.items():
         if not isinstance(value, list) or name in skip or value == [None, None]:
             continue
@@ -221,6 +218,11 @@ def _check_components(index: dict, folder: Path, skip: set[str]) -> None:
             missing.append(f"{name}/diffusion_pytorch_model.safetensors")
         if missing:
             raise ValueError(f"{folder} lacks {', '.join(missing)}; copy or download it again")
+        if is_scheduler:
+            check_scheduler(needed[0])
+        else:
+            module, class_name = value
+            check_weights(getattr(sys.modules[module], class_name), component)
 
 
 def _first_line(error: Exception) -> str:

@@ -151,7 +151,12 @@ class DiffusionConfig(TrainingConfig):
         super().__post_init__()
         steps = self.train_steps or 1
         _require(steps >= 1, self, "train_steps", "at least 1")
-        _require(steps <= max(1, self.num_train_timesteps), self, "train_steps", f"at most num_train_timesteps {self.num_train_timesteps}")
+        _require(
+            steps <= max(1, self.num_train_timesteps),
+            self,
+            "train_steps",
+            f"at most num_train_timesteps {self.num_train_timesteps}",
+        )
         _require(self.denoising_weight >= 0, self, "denoising_weight", "at least 0")
         for name in ("num_train_timesteps", "num_inference_steps", "map_channels", "token_dim"):
             _require(getattr(self, name) >= 1, self, name, "at least 1")

@@ -5,7 +5,6 @@ import os
 import shutil
 from pathlib import Path
 
-from ..data.files import write_atomically
 from ..pipelines import Feat2ImgPipeline
 from ..pipelines.base import INDEX_NAME
 
@@ -19,12 +18,11 @@ def write_pipeline(pipeline: Feat2ImgPipeline, output_dir: Path, summary: dict) 
     shutil.rmtree(partial, ignore_errors=True)
     try:
         pipeline.save_pretrained(partial)
+        (partial / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
         (output_dir / INDEX_NAME).unlink(missing_ok=True)
-        for part in partial.iterdir():
+        for part in sorted(partial.iterdir(), key=lambda path: path.name == INDEX_NAME):  # the index last
             if part.is_dir():
                 shutil.rmtree(output_dir / part.name, ignore_errors=True)
-                part.rename(output_dir / part.name)
-        write_atomically(output_dir / "training.json", (json.dumps(summary, indent=2) + "\n").encode())
-        os.replace(partial / INDEX_NAME, output_dir / INDEX_NAME)
+            os.replace(part, output_dir / part.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
