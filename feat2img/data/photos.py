@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     import datasets  # otherwise imported where it is needed: it takes long, and a trained model needs none
 
 BYTES_KEPT = 1 << 21  # of photos that are read before their pages are let go of
+# What cameras, scanners and the web write. Pillow knows others, some of which run programs (EPS) or draw (WMF).
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO"),
+    *("PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
+)
 MADV_DONTNEED = 4  # of madvise(2): the pages are read again when they are touched again
 
 
@@ -51,6 +56,8 @@ def _open_photo(image: dict) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         photo = Image.open(io.BytesIO(content))
+    if photo.format not in FORMATS:
+        raise UnidentifiedImageError
     photo.load()
     return photo
 

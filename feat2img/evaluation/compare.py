@@ -145,6 +145,7 @@ def _report_data(
         curves={one.name: training_curves(path) for one, path in zip(passes, paths, strict=True)},
         floors=first.floors,
         notes=make_notes(passes, judge),
+        skipped=first.skipped,
     )
 
 
