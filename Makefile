@@ -63,7 +63,8 @@ bench: install
 
 train-quickstart: install
 	$(BIN)/accelerate launch examples/train_gan.py $(QUICKSTART_FLAGS) --output_dir out/quickstart/gan
-	$(BIN)/accelerate launch examples/train_diffusion.py $(QUICKSTART_FLAGS) --output_dir out/quickstart/diffusion
+	$(BIN)/accelerate launch examples/train_diffusion.py $(QUICKSTART_FLAGS) --first_guess out/quickstart/gan \
+		--output_dir out/quickstart/diffusion
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache

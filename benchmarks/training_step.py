@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from feat2img.data import ImageTransform, PhotoDataset, load_photos
-from feat2img.training import DIFFUSION_PRESETS, DiffusionConfig, TrainingConfig
+from feat2img.training import DiffusionConfig, TrainingConfig
 from feat2img.training.diffusion import DiffusionDecoder
 from feat2img.training.examples import EndlessBatches, ExampleNoise, endless_loader
 from feat2img.training.loop import TrainingRun, make_run
@@ -34,7 +34,11 @@ SAME_LOSS = dict(
     max_train_minutes=None, max_train_steps=1_000_000, lr_scheduler="constant", lr_warmup_steps=0,
 )  # fmt: skip
 UNETS = {
-    "quickstart": dataclasses.replace(DIFFUSION_PRESETS["quickstart"], **SAME_LOSS),
+    "without attention": DiffusionConfig(
+        **SAME_LOSS, patch_size=8, conditioning="concat", map_channels=32, unet_block_out_channels=(96, 160),
+        unet_layers_per_block=1, projector_channels=192, projector_blocks=3,
+        train_batch_size=8, mixed_precision="bf16", feature_cache_dir="feature-cache",
+    ),
     "with attention": DiffusionConfig(
         **SAME_LOSS, unet_block_out_channels=(64, 128, 192), unet_layers_per_block=1, token_dim=192,
         train_batch_size=8, mixed_precision="bf16", feature_cache_dir="feature-cache",
@@ -144,7 +148,7 @@ def run(options: argparse.Namespace) -> Section:
             )  # fmt: skip
             ours = OurLoop(config)
             start = ours.run.accelerator.unwrap_model(ours.run.task.decoder)
-            if unet == "quickstart":
+            if unet == "without attention":
                 curves = loss_curves(config, start, network, folder / "curve", curve_steps)
             rivals = {
                 "plain": PlainLoop(config, start, network, remembers=False),
@@ -167,8 +171,8 @@ def run(options: argparse.Namespace) -> Section:
     text = (
         f"{MODEL} `{LAYER}` (random weights), 224 px, batch {config.train_batch_size}, mean squared error of clean "
         "images. Plain: float32, contiguous, the whole network run for features in every step. Ours: cached features, "
-        "bfloat16, as the quickstart preset has it. `quickstart` is its denoiser; `with attention` has three "
-        "levels at patch 4 and cross-attention.\n\n"
+        "bfloat16. `without attention` has two levels at patch 8 and the spatial map alone as its condition; `with "
+        "attention` has three levels at patch 4 and cross-attention.\n\n"
         + table(["denoiser", "loop", "images / s", "ours is times as fast", "smallest", "largest"], rows)
         + f"\nLosses of both loops over the same {curve_steps} steps of {CURVE_BATCH} images (same first weights, "
         f"examples, noise; running mean): plain {plain[-1]:.4f}, ours {ours_curve[-1]:.4f}, {apart:.2%} apart.\n\n"

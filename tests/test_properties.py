@@ -27,7 +27,7 @@ from feat2img.training import DIFFUSION_PRESETS, GAN_PRESETS, DiffusionConfig, G
 from feat2img.training.checkpoints import load_checkpoint, save_checkpoint
 from feat2img.training.examples import EndlessBatches
 
-FEW, MANY = 12, 120
+FEW, MANY = 10, 600
 SECONDS = 60  # a case that takes longer hangs
 
 # what is drawn

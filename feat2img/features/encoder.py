@@ -261,6 +261,8 @@ class TimmFeatureEncoder(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"expected float pixels (B, 3, {size}, {size}) in [-1, 1], got {pixels.dtype} {tuple(pixels.shape)}"
             )
+        if not torch.is_autocast_enabled(pixels.device.type):
+            pixels = pixels.to(self.dtype)
         normalised = pixels * self.scale.to(pixels.dtype) + self.shift.to(pixels.dtype)
         if normalised.dtype == torch.float32 and not torch.is_autocast_enabled(normalised.device.type):
             return normalised  # sums in timm's own order: equal to its full forward pass up to the last digits

@@ -120,6 +120,10 @@ class Feat2ImgPipeline(DiffusionPipeline):
             raise ValueError("this pipeline was loaded without its encoder; load it with one or pass features=...")
         if isinstance(images, Image.Image):
             images = [images]
+        if not torch.is_tensor(images) and not isinstance(images, list | tuple):
+            raise ValueError(
+                f"images is a {type(images).__name__}; pass PIL images or a tensor (B, 3, S, S) in [-1, 1]"
+            )
         if not torch.is_tensor(images):
             unknown = [type(image).__name__ for image in images if not isinstance(image, Image.Image)]
             if unknown or not len(images):
@@ -136,14 +140,22 @@ class Feat2ImgPipeline(DiffusionPipeline):
             raise ValueError("pass either images=... or features=..., not both and not neither")
         if features is not None and not torch.is_tensor(features):
             raise ValueError(f"features is a {type(features).__name__}; expected a tensor (batch, channels, h, w)")
+        if features is not None and not (features.is_floating_point() and features.ndim and len(features)):
+            raise ValueError(
+                f"features is a tensor of {features.dtype} and shape {tuple(features.shape)}; "
+                "expected floats (batch, channels, h, w), at least one of them"
+            )
         if features is not None and not torch.isfinite(features).all():
             raise ValueError("features hold NaN or infinity; check the network that they come from")
-        if not isinstance(num_images_per_feature, int) or num_images_per_feature < 1:
+        if type(num_images_per_feature) is not int or num_images_per_feature < 1:
             raise ValueError(f"num_images_per_feature is {num_images_per_feature}; expected a whole number from 1")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type is {output_type!r}; choose 'pil', 'np' or 'pt'")
-        if isinstance(generator, list):
-            given = images if features is None else features
+        generators = generator if isinstance(generator, list) else [] if generator is None else [generator]
+        if not all(isinstance(one, torch.Generator) for one in generators):
+            raise ValueError(f"generator is {generator!r}; pass a torch.Generator, or a list with one for each image")
+        given = images if features is None else features
+        if isinstance(generator, list) and isinstance(given, Image.Image | list | tuple | torch.Tensor):
             expected = (1 if isinstance(given, Image.Image) else len(given)) * num_images_per_feature
             if len(generator) != expected:
                 raise ValueError(f"{len(generator)} generators for {expected} images; pass one generator or one each")
@@ -176,6 +188,11 @@ class Feat2ImgPipeline(DiffusionPipeline):
 
     def output(self, pixels: torch.Tensor, output_type: str, return_dict: bool):
         """(B, 3, S, S) in [-1, 1] => the output class, values clamped to [0, 1]."""
+        if not torch.isfinite(pixels).all():
+            raise ValueError(
+                f"the {self.kind} decoder gave images that are not finite in {self.projector.dtype}: use float32 "
+                "(--dtype float32), and features as `encode` gives them"
+            )
         images = VaeImageProcessor(do_resize=False).postprocess(pixels.float(), output_type=output_type)
         return Feat2ImgPipelineOutput(images=images) if return_dict else (images,)
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin
 
+from ..data.fields import check_fields
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -80,6 +82,7 @@ class TrainingConfig:
     hub_private: bool = False
 
     def __post_init__(self):
+        check_fields(self)
         for name in (
             "image_size", "resize_size", "train_batch_size", "gradient_accumulation_steps", "num_train_epochs",
             "logging_steps", "validation_steps", "checkpointing_steps", "num_validation_images",
@@ -151,12 +154,8 @@ class DiffusionConfig(TrainingConfig):
         super().__post_init__()
         steps = self.train_steps or 1
         _require(steps >= 1, self, "train_steps", "at least 1")
-        _require(
-            steps <= max(1, self.num_train_timesteps),
-            self,
-            "train_steps",
-            f"at most num_train_timesteps {self.num_train_timesteps}",
-        )
+        most = max(1, self.num_train_timesteps)
+        _require(steps <= most, self, "train_steps", f"at most num_train_timesteps {most}")
         _require(self.denoising_weight >= 0, self, "denoising_weight", "at least 0")
         for name in ("num_train_timesteps", "num_inference_steps", "map_channels", "token_dim"):
             _require(getattr(self, name) >= 1, self, name, "at least 1")

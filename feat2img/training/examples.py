@@ -41,6 +41,8 @@ class EndlessBatches(Sampler):
     def __init__(
         self, num_examples: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start: int = 0
     ):
+        if batch_size < 1 or seed < 0:
+            raise ValueError(f"batch_size is {batch_size}, seed {seed}; expected at least 1 and 0")
         if num_examples < batch_size * world_size:
             raise ValueError(
                 f"{num_examples} training images for a batch of {batch_size * world_size} "

@@ -331,12 +331,13 @@ class TrainingRun:
         self.task.update_ema()
         progress.step += 1
         saves = progress.step % config.checkpointing_steps == 0
-        if saves or progress.step % config.logging_steps == 0:
+        shows = progress.step % config.validation_steps == 0
+        if saves or shows or progress.step % config.logging_steps == 0:
             self.write_log(bar)  # before saving: it stops the run when a loss is not finite
-        if progress.step % config.validation_steps == 0:
-            self.grid.save(progress.step)
         if saves:
             self.save()
+        if shows:
+            self.grid.save(progress.step)
 
     def write_log(self, bar: tqdm) -> None:
         rate = next(iter(self.task.optimizers().values()))[0].param_groups[0]["lr"]

@@ -77,6 +77,8 @@ INDEX = {
         "conditioning": "both",
         "residual_scale": 0.25,
         "num_inference_steps": 25,
+        "guess_projector": [None, None],
+        "guess_generator": [None, None],
     },
 }
 
@@ -88,10 +90,11 @@ def test_the_index_is_a_file_format(save, kind):
     assert index == INDEX[kind]
 
 
-def test_an_index_from_before_it_held_the_steps_still_loads(save):
+def test_an_index_from_before_it_held_steps_and_guess_still_loads(save):
     folder = save("diffusion")
     index = json.loads((folder / "model_index.json").read_text())
-    del index["num_inference_steps"]
+    for name in ("num_inference_steps", "guess_projector", "guess_generator"):
+        del index[name]
     (folder / "model_index.json").write_text(json.dumps(index))
     assert Feat2ImgPipeline.from_pretrained(folder).config.num_inference_steps == 25
 

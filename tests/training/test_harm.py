@@ -43,10 +43,10 @@ def start(photo_folder, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 6 MiB."""
+    """A disk of 8 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("may not mount")
     yield folder
@@ -102,7 +102,7 @@ def test_a_read_only_folder(start, small_disk):
     line = last_line(start(small_disk / "new"))
     assert "cannot be written (Read-only file system)" in line and "there was no checkpoint yet" in line
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
-    assert_goes_on(start, small_disk)
+    assert_goes_on(start, small_disk, "--checkpoints_total_limit", "1")
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -113,7 +113,7 @@ def test_photos_that_vanish(start, photo_folder, tmp_path, streaming):
     wait_for_checkpoint(process, tmp_path / "out")
     shutil.rmtree(photo_folder)
     line = last_line(process)
-    assert any(text in line for text in ("photos can be read; the first: ", "skipped ", "FileNotFoundError: "))
+    assert any(text in line for text in ("photos can be read; the first: ", "skipped ", "FileNotFound")), line
     assert str(photo_folder) in line
     kept.rename(photo_folder)
     assert_goes_on(start, tmp_path / "out", *more)

@@ -1,0 +1,207 @@
+"""What each part of a recipe is worth: short trainings of the quickstart decoders at one budget, judged on one choice
+of photos. Writes docs/source/ablations.md.
+
+python -m benchmarks.ablations --dataset DATA --minutes 10 --work_dir out/ablations [ROW ...]
+
+A row that is finished in `work_dir` is not trained again, so a run that was broken off goes on where it stopped.
+"""
+
+import dataclasses
+import json
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from feat2img.evaluation.decoding import decode, load_pipeline
+from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
+
+from .measure import machine, parser, table
+from .quality import METRICS, Judge
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "source" / "ablations.md"
+GAN = "--init_from {start} --discriminator_start 0 --adversarial_start 0.05"
+DIFFUSION = "--first_guess {start}"
+HOOK = "--perceptual_layers blocks.0 blocks.1 blocks.2 blocks.4"
+EVERY_STEP = "--train_steps None --num_inference_steps 4 --denoising_weight 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One training: the script's flags over the quickstart preset; `{start}` stands for the row "start"'s pipeline."""
+
+    name: str
+    kind: str  # gan or diffusion
+    flags: str
+    guidance_scale: float | None = None
+    of: str | None = None  # judged is the pipeline of this row
+
+    @property
+    def folder(self) -> str:
+        return (self.of or self.name).replace(" ", "-").replace(",", "")
+
+
+START = Row("start", "gan", "--adversarial_weight 0")
+# Each group is compared with its first row.
+GROUPS = {
+    "From nothing: features": [
+        START,
+        Row("start, normalisation log1p", "gan", f"{START.flags} --feature_normalization log1p"),
+        Row("start, normalisation none", "gan", f"{START.flags} --feature_normalization none"),
+        Row("start, crops instead of a cache", "gan", f"{START.flags} --feature_cache_dir None --random_crop"),
+    ],
+    "GAN, going on from the start": [
+        Row("gan", "gan", GAN),
+        Row("gan, pixel loss alone", "gan", f"{GAN} --perceptual_weight 0 --adversarial_weight 0"),
+        Row("gan, perceptual to the hook", "gan", f"{GAN} {HOOK} --adversarial_weight 0"),
+        Row("gan, perceptual behind it too", "gan", f"{GAN} --adversarial_weight 0"),
+        Row("gan, patch adversary", "gan", f"{GAN} --discriminator patch --adversarial_weight 0.02"),
+        Row("gan, all to the hook", "gan", f"{GAN} {HOOK}"),
+        Row("gan, relativistic R1 R2", "gan", f"{GAN} --adversarial_loss relativistic --gradient_penalty 1"),
+        Row("gan, adversary from half the run", "gan", f"{GAN} --adversarial_start 0.5"),
+    ],
+    "Diffusion on what the start lacks": [
+        Row("diffusion", "diffusion", DIFFUSION),
+        Row("diffusion, cross-attention", "diffusion", f"{DIFFUSION} --conditioning cross_attention"),
+        Row("diffusion, both", "diffusion", f"{DIFFUSION} --conditioning both"),
+        Row("diffusion, cross-attention without positions", "diffusion",
+            f"{DIFFUSION} --conditioning cross_attention --no-feature_positions"),
+        Row("diffusion, patches of 8", "diffusion", f"{DIFFUSION} --patch_size 8 --unet_block_out_channels 128 256"),
+        Row("diffusion, v prediction", "diffusion", f"{DIFFUSION} --prediction_type v_prediction"),
+        Row("diffusion, min-SNR", "diffusion", f"{DIFFUSION} --loss_weighting min_snr"),
+        Row("diffusion, four steps", "diffusion", f"{DIFFUSION} --train_steps 4 --num_inference_steps 4"),
+        Row("diffusion, without adversary", "diffusion", f"{DIFFUSION} --adversarial_weight 0"),
+        Row("diffusion, perceptual at low noise", "diffusion",
+            f"{DIFFUSION} --adversarial_weight 0 {EVERY_STEP} --perceptual_max_timestep 300"),
+        Row("diffusion, denoising alone", "diffusion",
+            f"{DIFFUSION} --adversarial_weight 0 {EVERY_STEP} --perceptual_weight 0 --condition_dropout 0.1"),
+        Row("diffusion, denoising alone, guidance 1.5", "diffusion", "", 1.5, of="diffusion, denoising alone"),
+        Row("diffusion, without a first guess", "diffusion", ""),
+    ],
+}  # fmt: skip
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("rows", nargs="*", metavar="ROW", help="names of rows (default: all)")
+    options.add_argument("--minutes", type=float, default=10.0, help="budget of each training")
+    options.add_argument("--num_images", type=int, default=1000, help="validation photos that judge")
+    options.add_argument("--parallel", type=int, default=1, help="trainings side by side, each on its share of cores")
+    options.add_argument("--work_dir", default="out/ablations", help="trained pipelines, feature cache, scores")
+    options = options.parse_args()
+    if not options.dataset:
+        raise SystemExit("ablations need --dataset, a folder or Hub name with photos to train on")
+    rows = {row.name: row for group in GROUPS.values() for row in group}
+    unknown = [name for name in options.rows if name not in rows]
+    if unknown:
+        raise SystemExit(f"no row {unknown[0]!r}; rows: {', '.join(rows)}")
+    chosen = [rows[name] for name in options.rows or rows]
+    work = Path(options.work_dir)
+    train(START, options, work)
+    with ThreadPoolExecutor(options.parallel) as pool:
+        list(pool.map(lambda row: train(row, options, work), chosen))
+    scores = judge(chosen, options, work)
+    PAGE.write_text(page(scores, options, work))
+    sys.stdout.write(f"wrote {PAGE}\n")
+
+
+def command(row: Row, options, work: Path) -> list[str]:
+    """The training's command line, as the page shows it."""
+    flags = row.flags.format(start=work / START.folder)
+    shared = (
+        f"--preset quickstart --dataset_name {options.dataset} --feature_cache_dir {work / 'cache'} "
+        f"--max_train_minutes {options.minutes:g} --lr_warmup_steps 20 --report_to none"
+    )
+    return shlex.split(f"examples/train_{row.kind}.py {shared} {flags} --output_dir {work / row.folder}")
+
+
+def train(row: Row, options, work: Path) -> None:
+    """Train a row unless its pipeline is there."""
+    if row.of is not None or (work / row.folder / "training.json").is_file():
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // options.parallel)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    sys.stdout.write(f"training: {row.name}\n")
+    sys.stdout.flush()
+    with (work / f"{row.folder}.log").open("w") as log:
+        done = subprocess.run(
+            [sys.executable, *command(row, options, work)], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
+    if done.returncode:
+        raise SystemExit(f"training {row.name!r} failed; see {log.name}")
+
+
+def judge(rows: list[Row], options, work: Path) -> dict[str, dict]:
+    """Scores of all rows ever judged in `work`, by name; those of `rows` are added where they are missing."""
+    path = work / f"scores-{options.num_images}.json"
+    scores = json.loads(path.read_text()) if path.is_file() else {}
+    judge = None
+    for row in rows:
+        if row.name in scores:
+            continue
+        pipeline = load_pipeline(str(work / row.folder), torch.device("cpu"), "bfloat16")
+        judge = judge or Judge(options.dataset, options.num_images, load_encoder(work))
+
+        def reconstruct(features, indices, pipeline=pipeline, scale=row.guidance_scale):
+            return decode(pipeline, features.bfloat16(), indices, 0, guidance_scale=scale)
+
+        training = json.loads((work / row.folder / "training.json").read_text())
+        scores[row.name] = {"images_seen": training["images_seen"], **judge.score(reconstruct, row.name)}
+        path.write_text(json.dumps(scores))
+    return scores
+
+
+def load_encoder(work: Path):
+    return load_pipeline(str(work / START.folder), torch.device("cpu"), "float32").encoder
+
+
+def page(scores: dict[str, dict], options, work: Path) -> str:
+    """The page's markdown: a table for each group with at least one judged row."""
+    parts = [
+        "# Ablations\n\nWritten by `python -m benchmarks.ablations`. Every row is a training of the quickstart "
+        f"preset for {options.minutes:g} minutes on {max(1, (os.cpu_count() or 1) // options.parallel)} of the "
+        f"machine's cores ({options.parallel} side by side), judged on {options.num_images:,} validation photos; "
+        "brackets are 95 % intervals, of means or, for the differences, of paired differences to the first row of "
+        f"the table. {machine()}.\n"
+    ]
+    for title, rows in GROUPS.items():
+        judged = [row for row in rows if row.name in scores]
+        if judged:
+            parts.append(section(title, judged, scores, options, work))
+    return "\n".join(parts)
+
+
+def section(title: str, rows: list[Row], scores: dict[str, dict], options, work: Path) -> str:
+    first = scores[rows[0].name]
+    header = ["row", "images seen", *METRICS.values(), "LPIPS, difference", "verifier, difference"]
+    lines = []
+    for row in rows:
+        own = scores[row.name]
+        means = [interval(bootstrap_mean(own[metric])) for metric in METRICS]
+        differences = [
+            "" if row is rows[0] else interval(paired_difference(own[metric], first[metric]), signed=True)
+            for metric in ("lpips", "verifier_top1")
+        ]
+        lines.append([row.name, own["images_seen"], *means, *differences])
+    commands = "\n".join(
+        f"# {row.name}\n" + shlex.join(["accelerate", "launch", *command(row, options, work)])
+        for row in rows
+        if row.of is None
+    )
+    shown = commands.replace(str(options.dataset), "DATA").replace(str(work), "out/ablations")
+    return f"## {title}\n\n{table(header, lines)}\n```bash\n{shown}\n```\n"
+
+
+def interval(value, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"{value.mean:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Quality of decoders on the same validation photos, for the benchmarks that train some and compare them."""
+
+from collections.abc import Callable
+
+import torch
+from tqdm.auto import tqdm
+
+from feat2img.data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8, uint8_to_pixels
+from feat2img.evaluation.metrics import feature_cosine, psnr, sharpness
+from feat2img.evaluation.scorer import ImageScorer
+from feat2img.evaluation.verifier import Verifier, agreement
+from feat2img.features import TimmFeatureEncoder
+
+BATCH = 16
+METRICS = {"lpips": "LPIPS ↓", "verifier_top1": "verifier top-1 ↑", "feature_cosine": "feature cosine ↑",
+           "psnr": "PSNR, dB ↑", "sharpness": "sharpness → 1"}  # fmt: skip
+
+
+class Judge:
+    """Photos with their features and what the verifier sees in them.
+
+    Args:
+        dataset: as `load_photos` takes it; `count` photos of its validation split, a fixed choice.
+        encoder: whose features the decoders read.
+    """
+
+    def __init__(self, dataset: str, count: int, encoder: TimmFeatureEncoder, resize_size: int = 256):
+        size = encoder.config.image_size
+        photos = PhotoDataset(
+            load_photos(dataset, "validation", num_images=count, seed=0), ImageTransform(size, resize_size)
+        )
+        self.encoder, self.verifier, self.scorer = encoder, Verifier(), ImageScorer()
+        self.originals = torch.stack([pixels_to_uint8(photos[i]["pixel_values"]) for i in range(len(photos))])
+        batches = tqdm(self.originals.split(BATCH), desc="originals", disable=None, leave=False)
+        self.references = [(batch, self.encode(batch), self.verifier(batch)) for batch in batches]
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Features of uint8 images, float32."""
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return self.encoder(uint8_to_pixels(images)).float()
+
+    @torch.no_grad()
+    def score(self, decode: Callable[[torch.Tensor, list[int]], torch.Tensor], name: str) -> dict[str, list[float]]:
+        """Scores of every photo by metric.
+
+        Args:
+            decode: features (B, C, h, w) and the photos' numbers => uint8 images (B, 3, S, S).
+        """
+        scores: dict[str, list[float]] = {metric: [] for metric in METRICS}
+        first = 0
+        for originals, features, opinion in tqdm(self.references, desc=name, disable=None, leave=False):
+            images = decode(features, list(range(first, first + len(originals))))
+            first += len(originals)
+            values = {
+                "lpips": self.scorer.lpips(images, originals),
+                "verifier_top1": agreement(self.verifier(images), opinion)["verifier_top1"],
+                "feature_cosine": feature_cosine(self.encode(images), features),
+                "psnr": psnr(images, originals),
+                "sharpness": sharpness(images, originals),
+            }
+            for metric, value in values.items():
+                scores[metric] += value.tolist()
+        return scores

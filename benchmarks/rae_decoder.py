@@ -1,0 +1,139 @@
+"""Our decoders against diffusers' own ViT decoder of its representation autoencoder, at one budget of processor time.
+
+python -m benchmarks.rae_decoder --dataset DATA --minutes 30 --work_dir out/rae
+
+The rival is `RAEDecoder` at that class's default size with the loss and the optimiser settings of diffusers'
+`train_autoencoder_rae.py` (L1, AdamW 1e-4, batches of 8, cosine with warm-up), on the same cached features, images,
+resolution and precision. The diffusion decoder's budget holds the training of its first guess: half of the minutes.
+"""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.autoencoder_rae import RAEDecoder
+from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
+
+from feat2img.data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8
+from feat2img.evaluation.decoding import decode, load_pipeline
+from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
+from feat2img.features import CachedPhotoDataset, FeatureCache, build_feature_cache
+from feat2img.training.examples import EndlessBatches, endless_loader
+
+from .ablations import START, Row, interval, train
+from .measure import machine, parser, table
+from .quality import METRICS, Judge
+
+BATCH, LEARNING_RATE, WARM_UP = 8, 1e-4, 500
+OURS = {
+    "ours, GAN": Row("gan", "gan", ""),
+    "ours, diffusion": Row("diffusion", "diffusion", "--first_guess {start}"),
+}
+
+
+class ViTRival(torch.nn.Module):
+    """`RAEDecoder` on standardised features: (B, C, 14, 14) => pixels (B, 3, 224, 224) in about [0, 1]."""
+
+    def __init__(self, channels: int, side: int, image_size: int, mean: torch.Tensor, std: torch.Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean[:, None, None].clone())
+        self.register_buffer("std", (std.square() + 1e-5).sqrt()[:, None, None])
+        self.decoder = RAEDecoder(
+            channels, num_patches=side * side, patch_size=image_size // side, image_size=image_size
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        tokens = ((features - self.mean) / self.std).flatten(2).transpose(1, 2)
+        return self.decoder.unpatchify(self.decoder(tokens).logits)
+
+
+def train_rival(cache: FeatureCache, examples: CachedPhotoDataset, minutes: float, path: Path) -> tuple[ViTRival, int]:
+    """Train for so many minutes, or take what an earlier run left; returns the model and the images seen."""
+    torch.manual_seed(0)
+    model = ViTRival(cache.feature_shape[0], cache.feature_shape[1], 224, cache.mean, cache.std)
+    if path.is_file():
+        model.load_state_dict(load_file(path))
+        return model, json.loads(path.with_suffix(".json").read_text())["images_seen"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.999), weight_decay=1e-2)
+    began, steps = time.monotonic(), 0
+    loader = endless_loader(examples, EndlessBatches(len(examples), BATCH, seed=0), num_workers=0)
+    bar = tqdm(loader, desc="RAEDecoder", unit="step", disable=None)
+    for batch in bar:
+        share = (time.monotonic() - began) / 60 / minutes
+        if share >= 1:
+            break
+        rate = min(1.0, (steps + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * share))
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = model(batch["features"].float())
+        loss = F.l1_loss(decoded.float(), (batch["pixel_values"] + 1) / 2)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        steps += 1
+        bar.set_postfix(loss=f"{loss.item():.3f}")
+    save_file(model.state_dict(), path)
+    path.with_suffix(".json").write_text(json.dumps({"images_seen": steps * BATCH}))
+    return model, steps * BATCH
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--minutes", type=float, default=30.0, help="budget of each decoder")
+    options.add_argument("--num_images", type=int, default=1000, help="validation photos that judge")
+    options.add_argument("--work_dir", default="out/rae", help="trained decoders and the feature cache")
+    options = options.parse_args()
+    if not options.dataset:
+        raise SystemExit("this benchmark needs --dataset, a folder or Hub name with photos to train on")
+    options.parallel = 1
+    work = Path(options.work_dir)
+    half = type(options)(**{**vars(options), "minutes": options.minutes / 2})
+    train(START, half, work)
+    train(OURS["ours, diffusion"], half, work)
+    train(OURS["ours, GAN"], options, work)
+
+    encoder = load_pipeline(str(work / "gan"), torch.device("cpu"), "float32").encoder
+    photos = PhotoDataset(load_photos(options.dataset, "train", size="320px"), ImageTransform(224, 256))
+    cache = build_feature_cache(encoder, photos, work / "cache", flips=True, autocast_dtype=torch.bfloat16)
+    examples = CachedPhotoDataset(photos, cache, random_flip=True)
+    rival, seen = train_rival(cache, examples, options.minutes, work / "rae.safetensors")
+
+    def decode_rival(features: torch.Tensor, indices: list[int]) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return pixels_to_uint8(rival(features).float() * 2 - 1)
+
+    judge = Judge(options.dataset, options.num_images, encoder)
+    scores = {"RAEDecoder, L1": judge.score(torch.no_grad()(decode_rival), "RAEDecoder")}
+    images = {"RAEDecoder, L1": seen}
+    for name, row in OURS.items():
+        pipeline = load_pipeline(str(work / row.folder), torch.device("cpu"), "bfloat16")
+        scores[name] = judge.score(lambda f, i, pipeline=pipeline: decode(pipeline, f.bfloat16(), i, 0), name)
+        images[name] = json.loads((work / row.folder / "training.json").read_text())["images_seen"]
+    sys.stdout.write(report(scores, images, options))
+
+
+def report(scores: dict[str, dict], images: dict[str, int], options) -> str:
+    """Markdown: means with 95 % intervals, and paired differences to the rival."""
+    rival = next(iter(scores))
+    rows, differences = [], []
+    for name, own in scores.items():
+        rows.append([name, images[name], *(interval(bootstrap_mean(own[metric])) for metric in METRICS)])
+        if name != rival:
+            paired = (paired_difference(own[metric], scores[rival][metric]) for metric in METRICS)
+            differences.append([f"{name} - {rival}", *(interval(value, signed=True) for value in paired)])
+    return (
+        f"{options.minutes:g} minutes each, {options.num_images:,} validation photos. {machine()}.\n\n"
+        + table(["decoder", "images seen", *METRICS.values()], rows)
+        + "\n"
+        + table(["paired difference", *METRICS.values()], differences)
+    )
+
+
+if __name__ == "__main__":
+    main()
