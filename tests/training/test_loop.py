@@ -39,6 +39,16 @@ def assert_equal_exports(first, second):
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
+def read_losses(folder):
+    """Scalar => its values step by step, but for the speed, and for accuracies, where a sign counts."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(next((folder / "logs").rglob("events.out.tfevents.*")).parent))
+    events.Reload()
+    names = [name for name in events.Tags()["scalars"] if name != "images_per_second" and "accuracy" not in name]
+    return {name: [event.value for event in events.Scalars(name)] for name in names}
+
+
 def reconstruct(folder):
     pipe = Feat2ImgPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
@@ -88,6 +98,21 @@ def test_an_interrupted_run_with_a_schedule_goes_on_as_if_nothing_happened(run, 
     assert [path.name for path in list_checkpoints(straight)] == ["checkpoint-2", "checkpoint-4"]
     resumed = run(kind, "resumed", max_train_steps=4, resume_from_checkpoint=str(straight / "checkpoint-2"))
     assert_equal_exports(straight, resumed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_accumulated_batches_equal_the_large_batch(run, kind):
+    """The same examples, flips and noise; only rounding differs, which Adam's first steps can enlarge."""
+    options = {"report_to": "tensorboard", "max_train_steps": 4, "use_ema": False, "adam_weight_decay": 0.0}
+    large = run(kind, "large", train_batch_size=4, **options)
+    small = run(kind, "small", train_batch_size=2, gradient_accumulation_steps=2, **options)
+    first, second = read_losses(large), read_losses(small)
+    assert first.keys() == second.keys() and len(first) >= 2
+    for name, values in first.items():
+        assert second[name] == pytest.approx(values, rel=1e-2, abs=1e-3), name
+    one, other = exported_weights(large), exported_weights(small)
+    moved = torch.cat([(one[name] - other[name]).abs().flatten().float() for name in one if name[0] != "encoder"])
+    assert moved.max() < 2e-3 and (moved > 1e-5).float().mean() < 0.02
 
 
 def test_a_complete_run_resumed_exports_the_same_again(run):
