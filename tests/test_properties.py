@@ -343,8 +343,9 @@ def command_lines(data, things, capsys):
         )
     )
     options = [
-        "--output_dir", "--dataset", "--split", "--num_images", "--batch_size", "--dtype", "--seed", "--scheduler", "--verifier",
-        "--layers", "--encoder", "--random_weights", "--device", "--guidance_scale", "--debugg", "--num_inference_steps",
+        "--output_dir", "--dataset", "--split", "--num_images", "--batch_size", "--dtype", "--seed", "--scheduler",
+        "--verifier", "--layers", "--encoder", "--random_weights", "--device", "--guidance_scale", "--debugg",
+        "--num_inference_steps",
     ]  # fmt: skip
     # a device that is nowhere: what is right up to there is refused there, before anything is computed
     tail = data.draw(st.sampled_from([[], ["--output_dir", "OUT"], ["--output_dir", "OUT", "--dataset", "NOWHERE"]]))

@@ -9,8 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 def check_fields(settings: Any) -> None:
     """Raises ValueError for the first field of a dataclass instance whose value is not of the declared type.
 
-    A whole number counts as float, a list as tuple; NaN and infinity count as no number. What a `Literal` allows is left
-    to the class.
+    A whole number counts as float, a list as tuple; NaN and infinity count as no number. What a `Literal` allows is
+    left to the class.
     """
     for field in fields(settings):
         value = getattr(settings, field.name)
