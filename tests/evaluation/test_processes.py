@@ -45,7 +45,8 @@ def test_two_processes_find_the_figures_of_one(
     arguments = [
         *map(str, (gan_path, diffusion_path)), "--dataset", str(tmp_path / "photos"),
         "--num_images", "21",
-        "--num_inference_steps", "2", "--num_samples", "2", "--batch_size", str(batch_size), "--latency_batch_size", "2",
+        "--num_inference_steps", "2", "--num_samples", "2", "--batch_size", str(batch_size),
+        "--latency_batch_size", "2",
         "--baselines", "--pixel_optimisation_steps", "1", "--pixel_optimisation_images", "6", "--device", "cpu",
         "--verifier", verifier_options["verifier"], "--verifier_weights", verifier_options["verifier_weights"],
     ]  # fmt: skip
