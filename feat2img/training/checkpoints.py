@@ -205,3 +205,12 @@ def _join(structure: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(structure, list):
         return [_join(item, tensors) for item in structure]
     return structure
+
+
+def all_finite(state) -> bool:
+    """Whether nested dicts and lists hold no tensor with NaN or infinity."""
+    if torch.is_tensor(state):
+        return not state.is_floating_point() or bool(torch.isfinite(state).all())
+    if isinstance(state, dict):
+        return all(map(all_finite, state.values()))
+    return not isinstance(state, list | tuple) or all(map(all_finite, state))

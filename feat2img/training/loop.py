@@ -14,21 +14,15 @@ from tqdm.auto import tqdm
 from ..data import ImageTransform, PhotoDataset, SkipTally, load_photos
 from ..data.files import only_user_of
 from ..features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
-from .checkpoints import (
-    find_checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    read_info,
-    save_checkpoint,
-    tidy_checkpoints,
-)
-from .config import GANConfig, TrainingConfig, changed_fields
+from .checkpoints import all_finite, find_checkpoint, save_checkpoint, tidy_checkpoints
+from .config import GANConfig, TrainingConfig
 from .diffusion import DiffusionTask
 from .examples import EndlessBatches, ExampleNoise, endless_loader
 from .export import write_pipeline
 from .failures import GO_ON, Diverged, one_line_failures
 from .gan import GANTask
 from .logs import TrainingLog
+from .resuming import check_resumable, refuse_to_start_over, take_up
 from .samples import SampleGrid
 from .schedule import Progress, learning_rate
 from .stopping import StopRequest
@@ -91,15 +85,6 @@ def make_run(config: TrainingConfig, stop: StopRequest | None = None) -> "Traini
     task = (GANTask if isinstance(config, GANConfig) else DiffusionTask)(config, encoder, accelerator)
     task.prepare()
     return TrainingRun(config, task, accelerator, output_dir, stop or StopRequest())
-
-
-def refuse_to_start_over(config: TrainingConfig, output_dir: Path) -> None:
-    """Raises ValueError where a new run's checkpoints would push out those of an earlier one."""
-    earlier = list_checkpoints(output_dir)
-    if earlier and not config.resume_from_checkpoint:
-        raise ValueError(
-            f"{output_dir} holds {earlier[-1].name} of an earlier run; go on with {GO_ON}, or give another folder"
-        )
 
 
 def make_encoder(config: TrainingConfig) -> TimmFeatureEncoder:
@@ -208,16 +193,10 @@ class TrainingRun:
             if not config.init_from:  # whose weights come with theirs
                 self.compute_statistics()
             return
-        self.check_resumable(path, read_info(path))
-        targets = self.states()
-        step, states, info = load_checkpoint(path, targets)
-        try:
-            for name, state in states.items():
-                if isinstance(targets[name], torch.optim.Optimizer):
-                    state["param_groups"] = targets[name].state_dict()["param_groups"]  # settings are this run's
-                targets[name].load_state_dict(state)
-        except (RuntimeError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(f"{path} does not fit this run ({str(error).splitlines()[0]})") from error
+        changes = check_resumable(path, config, self.accelerator.num_processes, self.num_examples)
+        if changes:
+            self.say(f"from here on with other settings: {'; '.join(changes)}")
+        step, info = take_up(path, self.states())
         if self.task.ema is not None:
             self.task.ema.to(self.accelerator.device)
         self.images_seen = info["images_seen"]
@@ -225,30 +204,6 @@ class TrainingRun:
             self.tally.load(info.get("tally", {}))
         self.progress = Progress(self.progress.max_steps, config.max_train_minutes, step, info["minutes"])
         self.say(f"resumed from {path}")
-
-    def check_resumable(self, path: Path, info: dict) -> None:
-        """Raises ValueError where going on would not give what an uninterrupted run gives."""
-        saved = info.get("config")
-        if not isinstance(saved, dict) or not {"images_seen", "minutes", "num_processes"} <= set(info):
-            raise ValueError(f"{path} is no complete checkpoint (it lacks its settings); resume from an earlier one")
-        refused, helpful = changed_fields(self.config, saved)
-        if refused:
-            raise ValueError(f"{path} was written with other settings ({'; '.join(refused)}); resume with the same")
-        if helpful:
-            self.say(f"from here on with other settings: {'; '.join(helpful)}")
-        if info["num_processes"] != self.accelerator.num_processes:
-            raise ValueError(f"{path} was trained with {info['num_processes']} processes; resume with as many")
-        if info.get("num_examples", self.num_examples) != self.num_examples:
-            raise ValueError(
-                f"{path} was trained on {info['num_examples']} photos, now there are {self.num_examples}; "
-                "resume on the same data set"
-            )
-        workers = saved.get("dataloader_num_workers")
-        if self.config.streaming and workers != self.config.dataloader_num_workers:
-            raise ValueError(
-                f"{path} read its stream with --dataloader_num_workers {workers}, which decides the order; "
-                "resume with the same"
-            )
 
     @property
     def global_batch(self) -> int:
@@ -430,15 +385,6 @@ class TrainingRun:
     def say(self, message: str) -> None:
         if self.accelerator.is_main_process:
             print(message, flush=True)
-
-
-def all_finite(state) -> bool:
-    """Whether nested dicts and lists hold no tensor with NaN or infinity."""
-    if torch.is_tensor(state):
-        return not state.is_floating_point() or bool(torch.isfinite(state).all())
-    if isinstance(state, dict):
-        return all(map(all_finite, state.values()))
-    return not isinstance(state, list | tuple) or all(map(all_finite, state))
 
 
 def _plain(config: TrainingConfig) -> dict:
