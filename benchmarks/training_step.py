@@ -65,6 +65,7 @@ class OurLoop:
 
     def step(self) -> None:
         """One optimiser step, and what the loop does around it."""
+        self.run.over()
         self.run.optimise(next(self.batches))
         self.run.after_step(self.bar)
 
@@ -117,7 +118,8 @@ class PlainLoop:
 
     def step(self) -> None:
         config, batch = self.config, next(self.batches)
-        noise = ExampleNoise(config.seed, len(self.losses), 0, len(batch["indices"]), torch.device("cpu"))
+        size = len(batch["indices"])
+        noise = ExampleNoise(config.seed, len(self.losses) * size, size, torch.device("cpu"))
         clean = F.pixel_unshuffle(batch["pixel_values"], config.patch_size)
         gaussian, timesteps = noise.normal(clean.shape[1:]), noise.integers(config.num_train_timesteps)
         output = self.decoder(clean, gaussian, timesteps, self.features(batch))

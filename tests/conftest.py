@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,36 @@ def show_page(browser):
         browser.get(url)
 
     return show
+
+
+FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
+
+
+def _killed_before_event(number: int, action) -> bool:
+    """The kill comes from an audit hook: Python reports each change of files just before it is made."""
+    child = os.fork()
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, -signal.SIGKILL)
+        return status != 0
+    count = 0
+
+    def kill(event, arguments):
+        nonlocal count
+        count += event in FILE_EVENTS
+        if event in FILE_EVENTS and count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        sys.addaudithook(kill)
+        action()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.fixture(scope="session")
+def killed_before_event():
+    """`killed_before_event(number, action)`: run in a process that is killed before its change `number` of files;
+    whether it got that far."""
+    return _killed_before_event

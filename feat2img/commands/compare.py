@@ -83,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
     settings = CompareSettings(**given)
     state_dir = make_output_dir(args.output_dir) / STATE_FOLDER
     data = compare_pipelines(args.pipelines, settings, state_dir)
+    if data is None:  # one of several processes; the main one writes
+        return DONE
     data.settings = {"Command": args.command_line, **describe_settings(args.pipelines, settings)}
     files = write_comparison(data, args.output_dir)
     discard_state(state_dir)

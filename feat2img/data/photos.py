@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import io
+import math
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple
 
 import fsspec
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -22,7 +25,17 @@ if TYPE_CHECKING:
     import datasets  # otherwise imported where it is needed: it takes long, and a trained model needs none
 
 BYTES_KEPT = 1 << 21  # of photos that are read before their pages are let go of
+# What cameras, scanners and the web write. Pillow knows others, some of which run programs (EPS) or draw (WMF).
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO"),
+    *("PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
+)
 MADV_DONTNEED = 4  # of madvise(2): the pages are read again when they are touched again
+
+
+def mix_seed(*parts: int) -> int:
+    """One 63-bit seed from several non-negative numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class SkippedPhoto(NamedTuple):
@@ -43,6 +56,8 @@ def _open_photo(image: dict) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         photo = Image.open(io.BytesIO(content))
+    if photo.format not in FORMATS:
+        raise UnidentifiedImageError
     photo.load()
     return photo
 
@@ -145,7 +160,8 @@ class PhotoFiles(Dataset):
 class StreamedPhotoDataset(IterableDataset):
     """The same examples from a streaming data set, its shards divided among the loader's workers.
 
-    With ``shuffle_buffer`` photos in memory the order is shuffled, differently in every epoch.
+    With ``shuffle_buffer`` photos in memory the order is shuffled, differently in every epoch. Random crops and flips
+    depend on ``seed``, epoch and place alone.
     """
 
     def __init__(
@@ -162,16 +178,22 @@ class StreamedPhotoDataset(IterableDataset):
         photos = _with_undecoded_images(photos)
         self.photos = photos.shuffle(seed=seed, buffer_size=shuffle_buffer) if shuffle_buffer else photos
         self.transform = transform
+        self.seed = seed
         self.epoch = 0
 
     def __iter__(self) -> Iterator[dict]:
         worker = torch.utils.data.get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        self.photos.set_epoch(self.epoch)
+        epoch = self.epoch
+        self.photos.set_epoch(epoch)
         self.epoch += 1
         # datasets itself divides the shards among the workers
         for count, row in enumerate(self.photos):
-            yield _read_example(row, first + count * step, self.transform)
+            index = first + count * step
+            with torch.random.fork_rng(devices=[]):  # crops and flips depend on what follows, on nothing else
+                torch.manual_seed(mix_seed(self.seed, epoch, index))
+                example = _read_example(row, index, self.transform)
+            yield example
 
 
 def collate_photos(examples: list[dict]) -> dict:
@@ -197,23 +219,24 @@ class SkipTally:
 
     Args:
         max_share: largest accepted share of skipped photos, 0 to 1.
+        num_photos: how many photos there are: the share is of these, and a photo counts once, however often it is
+            met. None, as for a stream: the share is of those seen, which may by chance hold some more.
         min_seen: photos to see before the share is judged; :meth:`finish` judges it in any case.
     """
 
-    def __init__(self, max_share: float = 0.05, min_seen: int = 100) -> None:
+    def __init__(self, max_share: float = 0.05, num_photos: int | None = None, min_seen: int = 100) -> None:
         if not 0 <= max_share <= 1:
             raise ValueError(f"max_share must lie between 0 and 1, got {max_share}")
-        self.max_share = max_share
-        self.min_seen = min_seen
+        self.max_share, self.num_photos, self.min_seen = max_share, num_photos, min_seen
         self.num_seen = 0
         self.num_skipped = 0
-        self.photos: dict[str, SkippedPhoto] = {}  # by name, so that further epochs do not repeat them
+        self.photos: dict[str | int, SkippedPhoto] = {}  # each once
 
     def add(self, batch: dict) -> None:
         """Count one batch of :func:`collate_photos`. Raises ValueError when too many photos were skipped."""
         self.num_seen += len(batch["indices"]) + len(batch["skipped"])
         self.num_skipped += len(batch["skipped"])
-        self.photos.update({photo.name: photo for photo in batch["skipped"]})
+        self._keep(batch["skipped"])
         if self.num_seen >= self.min_seen:
             self._check()
 
@@ -228,11 +251,40 @@ class SkipTally:
         names = [f"{photo.name} ({photo.reason})" for photo in list(self.photos.values())[:5]]
         if len(self.photos) > len(names):
             names.append(f"and {len(self.photos) - len(names)} more")
-        return f"skipped {self.num_skipped} of {self.num_seen} photos" + (": " + ", ".join(names) if names else "")
+        known = self.num_photos is not None
+        skipped, of = (len(self.photos), self.num_photos) if known else (self.num_skipped, self.num_seen)
+        return f"skipped {skipped} of {of} photos" + (": " + ", ".join(names) if names else "")
+
+    def state(self) -> dict:
+        """What was counted, as plain JSON."""
+        photos = [list(photo) for photo in self.photos.values()]
+        return {"num_seen": self.num_seen, "num_skipped": self.num_skipped, "photos": photos}
+
+    def load(self, state: dict) -> None:
+        """Add what another tally has counted."""
+        self.num_seen += state.get("num_seen", 0)
+        self.num_skipped += state.get("num_skipped", 0)
+        self._keep(SkippedPhoto(*photo) for photo in state.get("photos", ()))
+
+    def _keep(self, photos) -> None:
+        for photo in photos:  # a stream's rows have another number in every epoch
+            self.photos.setdefault(photo.name if self.num_photos is None else photo.index, photo)
 
     def _check(self) -> None:
-        if self.num_skipped > self.max_share * self.num_seen or self.num_skipped == self.num_seen:
+        if self.num_photos is not None:
+            too_many = len(self.photos) > self.max_share * self.num_photos or len(self.photos) == self.num_photos
+        else:
+            share, seen = self.max_share, self.num_seen
+            too_many = self.num_skipped > share * seen + 3 * math.sqrt(share * (1 - share) * seen)
+            too_many |= self.num_skipped == seen
+        if too_many:
             raise ValueError(f"{self.summary()}; at most {self.max_share:.0%} may be skipped, and never all")
+
+
+def leave_signals_to_the_main_process(worker_id: int) -> None:
+    """For loaders' workers, which terminals and job schedulers signal too: they end with the main process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def photo_loader(
@@ -258,4 +310,5 @@ def photo_loader(
         generator=generator,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
+        worker_init_fn=leave_signals_to_the_main_process,
     )

@@ -34,9 +34,12 @@ def _sixteen_to_eight_bit(image: Image.Image) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any PIL image => mode RGB, turned upright by its EXIF orientation, transparency laid over white.
 
-    16-bit greyscale (modes I;16 and I) is scaled to 8 bits; CMYK, palettes and greyscale are converted by PIL.
+    16-bit greyscale (modes I;16 and I) is scaled to 8 bits; CMYK, palettes and greyscale are converted by PIL. Of an
+    animation this is the first frame. Raises ValueError for float values, whose range nobody knows.
     """
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("photo of float values, whose range is not known: save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = _sixteen_to_eight_bit(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -18,7 +18,7 @@ def mean_image(photos: PhotoDataset, batch_size: int = 32, num_workers: int = 0)
     """Mean of all photos, rounded: uint8 (3, S, S). Photos that cannot be decoded do not count."""
     total = torch.zeros((), dtype=torch.float64)
     count = 0
-    tally = SkipTally()
+    tally = SkipTally(num_photos=len(photos))
     with tqdm(total=len(photos), desc="mean image", unit="image", disable=None) as progress:
         for batch in photo_loader(photos, batch_size, num_workers):
             tally.add(batch)

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .. import __version__
+from ..data.files import only_user_of
 from ..data.photos import PhotoDataset, collate_photos
 from ..data.pixels import ImageTransform, pixels_to_uint8
 from ..pipelines import Feat2ImgPipeline
@@ -23,6 +24,7 @@ from .grid import Column, to_pil
 from .judge import Judge
 from .passes import ComparisonPass, best_and_worst
 from .photos import class_names_of
+from .processes import Processes
 from .report_data import ReportData
 from .settings import CompareSettings
 from .state import PassState, state_folder
@@ -33,51 +35,76 @@ NUM_CASES = 4  # best and worst photos in the report
 UNIMPORTANT = ("num_workers",)  # settings that change no figure
 
 
-def compare_pipelines(paths: list[str], settings: CompareSettings, state_dir: str | Path | None = None) -> ReportData:
+def compare_pipelines(
+    paths: list[str], settings: CompareSettings, state_dir: str | Path | None = None
+) -> ReportData | None:
     """Reconstruct the same photos with every pipeline, score and time the results.
 
     Pipelines are loaded one after the other, and every batch is scored and dropped, so memory depends neither on the
     number of pipelines nor on that of the photos. The noise for a photo depends on `seed` and the photo's index alone.
+
+    Started by `torchrun`, several processes share the work and find the figures that one finds, but for latencies.
 
     Args:
         paths: folders or Hub names of pipelines.
         state_dir: where finished batches are kept; with the same settings, pipelines and photos a run goes on from
             there. None keeps nothing. See `state.discard_state`.
 
+    Returns:
+        What a report shows; None on all but the main process.
+
     Raises:
-        ValueError: for settings, pipelines or data that cannot be used; the message says which.
+        ValueError: for settings, pipelines or data that cannot be used, and a `state_dir` that another process is
+            using; the message says which.
     """
     if not paths:
         raise ValueError("nothing to compare: name at least one pipeline")
-    device = resolve_device(settings.device)
+    processes = Processes.of_this_run()
+    device = processes.device(resolve_device(settings.device))
     # a broken one shows now, not after a download or after the others have run for an hour
     hashes = [_weights(load_pipeline(path, torch.device("cpu"), "float32", settings.scheduler)) for path in paths]
     photos = load_photos_for(settings, settings.split, settings.num_images)
     class_names = class_names_of(photos)
     judge = Judge(device, class_names, settings.verifier, settings.verifier_weights, settings.distribution_network)
     names = unique_names(paths)
-    with _kept(state_dir) as parent:
+    with _kept(state_dir, processes) as parent:
         folder = state_folder(parent, _describe(settings, device, names, hashes, photos, judge))
         passes, seen = [], set()
         for number, (path, name) in enumerate(zip(paths, names, strict=True)):
             pipeline = load_pipeline(path, device, settings.dtype, settings.scheduler)
-            passes.append(_make_pass(pipeline, name, judge, settings, folder / f"pipeline-{number}", seen))
+            if not processes.is_main:
+                processes.wait()  # the main process puts right what a run that was killed has left
+            passes.append(
+                _make_pass(
+                    pipeline, name, judge, settings, folder / f"pipeline-{number}", seen, processes, len(photos)
+                )
+            )
+            if processes.is_main:
+                processes.wait()
             passes[-1].run(photos)
             passes[-1].release()
-    return _report_data(paths, settings, photos, judge, passes, class_names)
+    return _report_data(paths, settings, photos, judge, passes, class_names) if processes.is_main else None
 
 
 @contextmanager
-def _kept(state_dir: str | Path | None) -> Iterator[Path]:
+def _kept(state_dir: str | Path | None, processes: Processes) -> Iterator[Path]:
     if state_dir is not None:
-        yield Path(state_dir)
+        with only_user_of(Path(state_dir)) if processes.is_main else nullcontext():
+            yield Path(state_dir)
         return
     with tempfile.TemporaryDirectory(prefix="feat2img-") as folder:
         yield Path(folder)
 
 
 def _make_pass(
-    pipeline: Feat2ImgPipeline, name: str, judge: Judge, settings: CompareSettings, folder: Path, seen: set
+    pipeline: Feat2ImgPipeline,
+    name: str,
+    judge: Judge,
+    settings: CompareSettings,
+    folder: Path,
+    seen: set,
+    processes: Processes,
+    num_photos: int,
 ) -> ComparisonPass:
     """The pipeline's contenders, with baselines and yardsticks for the first pipeline of its kind of features."""
     contenders = pipeline_contenders(pipeline, name, settings)
@@ -87,7 +114,8 @@ def _make_pass(
         contenders += baseline_contenders(pipeline, suffix, settings, folder / "training-features")
         contenders += yardstick_contenders(pipeline, suffix, settings)
     seen.add(key)
-    return ComparisonPass(pipeline, name, contenders, judge, settings, PassState(folder))
+    state = PassState(folder)
+    return ComparisonPass(pipeline, name, contenders, judge, settings, state, num_photos, processes)
 
 
 def _encoder_key(pipeline: Feat2ImgPipeline) -> tuple:
@@ -145,6 +173,7 @@ def _report_data(
         curves={one.name: training_curves(path) for one, path in zip(passes, paths, strict=True)},
         floors=first.floors,
         notes=make_notes(passes, judge),
+        skipped=first.skipped,
     )
 
 

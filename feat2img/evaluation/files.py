@@ -1,10 +1,11 @@
-"""Folders for results, and files that appear only when they are complete."""
+"""Folders for results, and pictures that appear only when they are complete."""
 
 import io
-import os
 from pathlib import Path
 
 from PIL import Image
+
+from ..data.files import write_atomically
 
 
 def make_output_dir(path: str | Path) -> Path:
@@ -14,16 +15,6 @@ def make_output_dir(path: str | Path) -> Path:
         raise ValueError(f"output_dir {folder} is a file: name a folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the file and rename."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def png_bytes(image: Image.Image) -> bytes:

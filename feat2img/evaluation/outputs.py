@@ -24,7 +24,8 @@ def write_comparison(data: ReportData, output_dir: str | Path) -> dict[str, Path
     """Write all files into a folder, which is made if need be; each appears only when it is complete.
 
     Returns:
-        File name => path: results.json, results.csv, pairs.csv, per_image.csv, grid.png, report.html and the charts.
+        File name => path: results.json, results.csv, pairs.csv, per_image.csv, grid.png, report.html, the charts, and
+        skipped.csv where photos could not be read.
     """
     folder = make_output_dir(output_dir)
     texts = {
@@ -34,6 +35,8 @@ def write_comparison(data: ReportData, output_dir: str | Path) -> dict[str, Path
         "per_image.csv": per_image_csv(data),
         "report.html": render_report(data),
     }
+    if data.skipped:
+        texts["skipped.csv"] = table_csv([{"name": photo.name, "reason": photo.reason} for photo in data.skipped])
     # a file's name may hold bytes that are no text; hours of work must not be lost over it
     contents = {name: text.encode(errors="replace") for name, text in texts.items()}
     contents["grid.png"] = png_bytes(image_grid(data.columns))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ..data.photos import SkippedPhoto
 from .decoding import format_steps
 from .grid import Column
 
@@ -21,6 +22,7 @@ class ReportData:
     curves: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)  # pipeline => scalar => points
     floors: dict[str, float] = field(default_factory=dict)  # "kid", "frechet": real against real
     notes: list[str] = field(default_factory=list)
+    skipped: list[SkippedPhoto] = field(default_factory=list)  # photos that could not be read
     settings: dict[str, str] = field(default_factory=dict)
 
 

@@ -79,7 +79,7 @@ def fit_ridge(
 ) -> RidgeDecoder:
     """Fit the linear decoder of an encoder's features on training photos."""
     decoder = RidgeDecoder(encoder.feature_shape, photos.transform.image_size)
-    tally = SkipTally()
+    tally = SkipTally(num_photos=len(photos))
     with tqdm(total=len(photos), desc="linear decoder", unit="image", disable=None) as progress:
         for batch in photo_loader(photos, batch_size, num_workers):
             tally.add(batch)

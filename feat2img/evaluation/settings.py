@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..data.fields import check_fields
 from ..data.sources import IMAGENETTE
 from .photos import SCIKIT_IMAGE
 from .verifier import DEFAULT_VERIFIER
@@ -37,6 +38,7 @@ class CompareSettings:
     num_grid_images: int = 8
 
     def __post_init__(self) -> None:
+        check_fields(self)
         positive = ("num_images", "num_samples", "batch_size", "latency_batch_size", "baseline_images")
         for name in (*positive, "pixel_optimisation_images", "num_grid_images"):
             if getattr(self, name) is not None and getattr(self, name) < 1:

@@ -89,7 +89,7 @@ def make_notes(passes: list[ComparisonPass], judge: Judge) -> list[str]:
     skipped = passes[0].skipped
     if skipped:
         names = ", ".join(f"{photo.name} ({photo.reason})" for photo in skipped[:10])
-        more = f" and {len(skipped) - 10} more" if len(skipped) > 10 else ""
+        more = f" and {len(skipped) - 10} more, all in skipped.csv" if len(skipped) > 10 else ""
         notes.append(f"{len(skipped)} photos could not be read and were skipped: {names}{more}.")
     sizes = {one.pipeline_size for one in passes}
     if len(sizes) > 1:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..data.fields import check_fields
 from ..data.photos import PhotoDataset, SkipTally, photo_loader
 from ..data.pixels import ImageTransform, pixels_to_uint8, uint8_to_pixels
 from ..data.sources import IMAGENETTE
@@ -48,6 +49,7 @@ class SweepSettings:
     num_grid_images: int = 6
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("num_train_images", "num_images", "batch_size", "num_grid_images", "image_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -119,7 +121,7 @@ def _score(
     settings: SweepSettings,
     originals: Column,
 ) -> None:
-    tally, wanted = SkipTally(), settings.num_grid_images
+    tally, wanted = SkipTally(num_photos=len(dataset)), settings.num_grid_images
     with tqdm(total=len(dataset), desc=contender.name, unit="photo", disable=None) as progress:
         for examples in photo_loader(dataset, settings.batch_size, settings.num_workers):
             tally.add(examples)

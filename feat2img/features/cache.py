@@ -22,6 +22,7 @@ from torch.utils.data import Dataset, Subset
 from tqdm.auto import tqdm
 
 from ..data import PhotoDataset, SkippedPhoto, SkipTally, photo_loader
+from ..data.files import only_user_of, write_atomically
 from .encoder import TimmFeatureEncoder
 from .rows import RowFile
 from .statistics import ChannelStatistics
@@ -56,9 +57,7 @@ def _key(description: dict) -> str:
 
 
 def _write_meta(folder: Path, meta: dict) -> None:
-    beside = folder / f"meta.json.{os.getpid()}"
-    beside.write_text(json.dumps(meta, indent=2))
-    os.replace(beside, folder / "meta.json")
+    write_atomically(folder / "meta.json", json.dumps(meta, indent=2).encode())
 
 
 def _read_meta(folder: Path) -> dict:
@@ -192,22 +191,34 @@ def build_feature_cache(
     description = _describe(encoder, photos, flips, autocast_dtype)
     key = _key(description)
     folder = Path(cache_dir) / key[:16]
-    shape = (len(photos), 2 if flips else 1, *encoder.feature_shape)
+    if not _is_finished(folder, key):
+        with only_user_of(folder, wait=True):  # what another process builds meanwhile need not be built again
+            meta = _begin(folder, {**description, "key": key})
+            if not _is_finished(folder, key):
+                features = RowFile(folder / "features.npy", _array_shape(meta), np.float16)
+                state = RowFile(folder / "state.npy", _array_shape(meta)[:1], np.uint8)
+                tally = SkipTally(max_skipped_share, len(photos))
+                _fill(encoder, photos, features, state, tally, batch_size, num_workers, autocast_dtype)
+                _finish(folder, meta, features, state, list(tally.photos.values()))
+    return FeatureCache.open(folder, encoder)
+
+
+def _is_finished(folder: Path, key: str) -> bool:
     if not (folder / "meta.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _create_array(folder / "features.npy", shape, np.float16)
-        _create_array(folder / "state.npy", shape[:1], np.uint8)
-        _write_meta(folder, {**description, "key": key})
+        return False
     meta = _read_meta(folder)
     if meta["key"] != key:
         raise ValueError(f"{folder} belongs to the key {meta['key']}, expected {key}: delete it and build it again")
-    if "mean" not in meta:
-        features = RowFile(folder / "features.npy", shape, np.float16)
-        state = RowFile(folder / "state.npy", shape[:1], np.uint8)
-        tally = SkipTally(max_skipped_share)
-        _fill(encoder, photos, features, state, tally, batch_size, num_workers, autocast_dtype)
-        _finish(folder, meta, features, state, list(tally.photos.values()))
-    return FeatureCache.open(folder, encoder)
+    return "mean" in meta
+
+
+def _begin(folder: Path, meta: dict) -> dict:
+    """The description of a cache that was begun, or of one that is begun here."""
+    if not (folder / "meta.json").exists():
+        _create_array(folder / "features.npy", _array_shape(meta), np.float16)
+        _create_array(folder / "state.npy", _array_shape(meta)[:1], np.uint8)
+        _write_meta(folder, meta)
+    return _read_meta(folder)
 
 
 def _fill(encoder, photos, features, state, tally, batch_size, num_workers, autocast_dtype) -> None:

@@ -42,6 +42,13 @@ def _create_network(model_name: str, image_size: int, pretrained: bool = False) 
     return timm.create_model(model_name, pretrained=pretrained, **options)
 
 
+def network_shapes(model_name: str, image_size: int) -> dict[str, tuple[int, ...]]:
+    """Names, as an encoder's file has them, and shapes of a whole network's weights; takes no memory for them."""
+    with torch.device("meta"):
+        network = _create_network(model_name, image_size)
+    return {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
+
+
 def _read_weights(path: str | PathLike) -> dict[str, torch.Tensor]:
     if not Path(path).is_file():
         raise ValueError(f"there is no weights file {path}: expected a safetensors file with timm's names")
@@ -254,6 +261,8 @@ class TimmFeatureEncoder(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"expected float pixels (B, 3, {size}, {size}) in [-1, 1], got {pixels.dtype} {tuple(pixels.shape)}"
             )
+        if not torch.is_autocast_enabled(pixels.device.type):
+            pixels = pixels.to(self.dtype)
         normalised = pixels * self.scale.to(pixels.dtype) + self.shift.to(pixels.dtype)
         if normalised.dtype == torch.float32 and not torch.is_autocast_enabled(normalised.device.type):
             return normalised  # sums in timm's own order: equal to its full forward pass up to the last digits

@@ -5,6 +5,14 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 
+def check_sizes(minimum: int = 1, **sizes: int | tuple[int, ...] | list[int]) -> None:
+    """Raises ValueError for the first size, or tuple of sizes, with one that is no whole number from `minimum`."""
+    for name, value in sizes.items():
+        values = value if isinstance(value, tuple | list) else [value]
+        if not values or not all(type(one) is int and one >= minimum for one in values):
+            raise ValueError(f"{name} is {value!r}; expected whole numbers from {minimum}")
+
+
 class ResidualStack(nn.Module):
     """`num_blocks` of diffusers' `ResnetBlock2D` without a time embedding; (B, C, h, w) => the same shape."""
 

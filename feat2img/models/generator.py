@@ -6,7 +6,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from .blocks import ResidualStack, ShuffleUpsample, group_count
+from .blocks import ResidualStack, ShuffleUpsample, check_sizes, group_count
 
 
 class FeatureGenerator(ModelMixin, ConfigMixin):
@@ -32,6 +32,9 @@ class FeatureGenerator(ModelMixin, ConfigMixin):
         head_channels: int = 16,
     ):
         super().__init__()
+        check_sizes(in_channels=in_channels, map_size=map_size, image_size=image_size, head_channels=head_channels)
+        check_sizes(block_out_channels=block_out_channels)
+        check_sizes(0, layers_per_block=layers_per_block)
         height, width = (side * 2 ** (len(block_out_channels) - 1) for side in map_size)
         if height != width or image_size % height:
             raise ValueError(

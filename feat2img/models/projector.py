@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import nn
 
-from .blocks import ResidualStack, ShuffleUpsample
+from .blocks import ResidualStack, ShuffleUpsample, check_sizes
 
 NORMALIZATIONS = ("channel", "log1p", "none")
 
@@ -60,6 +60,9 @@ class FeatureProjector(ModelMixin, ConfigMixin):
         encoder_fingerprint: list[float] | None = None,
     ):
         super().__init__()
+        check_sizes(feature_channels=feature_channels, feature_size=feature_size, hidden_channels=hidden_channels)
+        check_sizes(map_channels=map_channels, map_size=map_size, token_dim=1 if token_dim is None else token_dim)
+        check_sizes(0, num_blocks=num_blocks)
         if normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization is {normalization!r}; choose one of {', '.join(NORMALIZATIONS)}")
         for name, width in (("hidden_channels", hidden_channels), ("token_dim", token_dim or 4)):

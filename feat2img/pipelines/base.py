@@ -1,7 +1,7 @@
 """What both pipelines share: loading by name, preprocessing, checks, post-processing."""
 
-import json
 import math
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..data import ImageTransform
 from ..features import TimmFeatureEncoder, fingerprint_distance
 from ..models import FeatureProjector
 from .card import carry_documents, hide_places, write_card
+from .checks import check_links, check_scheduler, check_sizes, check_weights, read_json
 from .hub import HUB_OPTIONS, INDEX_NAME, fetch_index, fetch_pipeline, is_hub_name, make_repository, upload
 
 # The closed list of what an index may name. The module paths are the file format of saved pipelines: do not move them.
@@ -77,7 +78,7 @@ class Feat2ImgPipeline(DiffusionPipeline):
             return super(Feat2ImgPipeline, pipeline_class).from_pretrained(  # type: ignore[misc]
                 str(folder), **kwargs
             )
-        except (OSError, RuntimeError, KeyError, TypeError) as error:
+        except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise ValueError(
                 f"{folder} cannot be loaded, a file is damaged or does not fit the others: {_first_line(error)}; "
                 "copy or download it again"
@@ -181,6 +182,10 @@ class Feat2ImgPipeline(DiffusionPipeline):
             raise ValueError("this pipeline was loaded without its encoder; load it with one or pass features=...")
         if isinstance(images, Image.Image):
             images = [images]
+        if not isinstance(images, torch.Tensor | list | tuple):
+            raise ValueError(
+                f"images is a {type(images).__name__}; pass PIL images or a tensor (B, 3, S, S) in [-1, 1]"
+            )
         if not isinstance(images, torch.Tensor):
             unknown = [type(image).__name__ for image in images if not isinstance(image, Image.Image)]
             if unknown or not len(images):
@@ -197,14 +202,22 @@ class Feat2ImgPipeline(DiffusionPipeline):
             raise ValueError("pass either images=... or features=..., not both and not neither")
         if features is not None and not torch.is_tensor(features):
             raise ValueError(f"features is a {type(features).__name__}; expected a tensor (batch, channels, h, w)")
+        if features is not None and not (features.is_floating_point() and features.ndim and len(features)):
+            raise ValueError(
+                f"features is a tensor of {features.dtype} and shape {tuple(features.shape)}; "
+                "expected floats (batch, channels, h, w), at least one of them"
+            )
         if features is not None and not torch.isfinite(features).all():
             raise ValueError("features hold NaN or infinity; check the network that they come from")
-        if not isinstance(num_images_per_feature, int) or num_images_per_feature < 1:
+        if type(num_images_per_feature) is not int or num_images_per_feature < 1:
             raise ValueError(f"num_images_per_feature is {num_images_per_feature}; expected a whole number from 1")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type is {output_type!r}; choose 'pil', 'np' or 'pt'")
-        if isinstance(generator, list):
-            given = images if features is None else features
+        generators = generator if isinstance(generator, list) else [] if generator is None else [generator]
+        if not all(isinstance(one, torch.Generator) for one in generators):
+            raise ValueError(f"generator is {generator!r}; pass a torch.Generator, or a list with one for each image")
+        given = images if features is None else features
+        if isinstance(generator, list) and isinstance(given, Image.Image | list | tuple | torch.Tensor):
             expected = (1 if isinstance(given, Image.Image) else len(given)) * num_images_per_feature
             if len(generator) != expected:
                 raise ValueError(f"{len(generator)} generators for {expected} images; pass one generator or one each")
@@ -237,6 +250,11 @@ class Feat2ImgPipeline(DiffusionPipeline):
 
     def output(self, pixels: torch.Tensor, output_type: str, return_dict: bool):
         """(B, 3, S, S) in [-1, 1] => the output class, values clamped to [0, 1]."""
+        if not torch.isfinite(pixels).all():
+            raise ValueError(
+                f"the {self.kind} decoder gave images that are not finite in {self.projector.dtype}: use float32 "
+                "(--dtype float32), and features as `encode` gives them"
+            )
         images = VaeImageProcessor(do_resize=False).postprocess(pixels.float(), output_type=output_type)
         return Feat2ImgPipelineOutput(images=images) if return_dict else (images,)
 
@@ -249,13 +267,7 @@ def read_index(folder: Path) -> dict:
     path = folder / INDEX_NAME
     if not path.is_file():
         raise ValueError(f"{folder} has no {INDEX_NAME}; expected a folder that `save_pretrained` wrote")
-    try:
-        index = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); copy or download it again") from error
-    if not isinstance(index, dict):
-        raise ValueError(f"{path} holds a {type(index).__name__}, expected an object")
-    return index
+    return read_json(path)
 
 
 def _pipeline_class(cls, index: dict, folder: Path | str) -> type:
@@ -269,6 +281,8 @@ def _pipeline_class(cls, index: dict, folder: Path | str) -> type:
 
 
 def _check_components(index: dict, folder: Path, skip: set[str]) -> None:
+    check_links(folder)
+    check_sizes(index, folder)
     for name, value in index.items():
         if not isinstance(value, list) or name in skip or value == [None, None]:
             continue
@@ -283,6 +297,11 @@ def _check_components(index: dict, folder: Path, skip: set[str]) -> None:
             missing.append(f"{name}/diffusion_pytorch_model.safetensors")
         if missing:
             raise ValueError(f"{folder} lacks {', '.join(missing)}; copy or download it again")
+        if is_scheduler:
+            check_scheduler(needed[0])
+        else:
+            module, class_name = value
+            check_weights(getattr(sys.modules[module], class_name), component)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Feature map => image by denoising, the features as condition."""
 
 import inspect
+import sys
 from collections.abc import Callable
 
 import torch
@@ -121,8 +122,9 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
             num_inference_steps = self.config.num_inference_steps
         if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
             raise ValueError(f"num_inference_steps is {num_inference_steps}; expected a whole number from 1")
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta is {eta}; expected a number from 0 to 1")
+        for name, value, most in (("eta", eta, 1.0), ("guidance_scale", guidance_scale, sys.float_info.max)):
+            if not isinstance(value, int | float) or not 0 <= value <= most:
+                raise ValueError(f"{name} is {value!r}; expected a number from 0{' to 1' if most == 1 else ''}")
         features = self.prepare_features(images, features)
         condition = self.prepare_condition(features, guidance_scale, num_images_per_feature)
         guess = self.prepare_guess(features, num_images_per_feature)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin
 
+from ..data.fields import check_fields
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -81,6 +83,7 @@ class TrainingConfig:
     hub_license: str | None = None  # of the model card, for example apache-2.0
 
     def __post_init__(self):
+        check_fields(self)
         for name in (
             "image_size", "resize_size", "train_batch_size", "gradient_accumulation_steps", "num_train_epochs",
             "logging_steps", "validation_steps", "checkpointing_steps", "num_validation_images",
@@ -185,16 +188,19 @@ _FREE_TO_CHANGE = {
     "num_train_epochs", "logging_steps", "validation_steps", "num_validation_images", "checkpointing_steps",
     "checkpoints_total_limit", "resume_from_checkpoint", "export_dtype", "report_to", "push_to_hub", "hub_model_id",
     "hub_private", "hub_license", "gradient_checkpointing", "validation_split", "dataset_name", "encoder_weights",
+    "max_skipped_share",
 }  # fmt: skip
+# What helps a run that diverged; it may change too, but is told.
+_TOLD_OF_CHANGE = {"learning_rate", "discriminator_learning_rate", "max_grad_norm", "mixed_precision"}
 
 
-def changed_fields(config: TrainingConfig, saved: dict) -> list[str]:
-    """ "name: saved => now" for each field that a resumed run must not change but does."""
-    changes = []
+def changed_fields(config: TrainingConfig, saved: dict) -> tuple[list[str], list[str]]:
+    """ "name: saved => now" for each field that a resumed run changes but must not, and for each to be told of."""
+    changes: tuple[list[str], list[str]] = [], []
     for field in fields(config):
         now, before = getattr(config, field.name), saved.get(field.name, field.default)
         now = list(now) if isinstance(now, tuple) else now
         before = list(before) if isinstance(before, tuple) else before
         if field.name not in _FREE_TO_CHANGE and now != before:
-            changes.append(f"{field.name}: {before} => {now}")
+            changes[field.name in _TOLD_OF_CHANGE].append(f"{field.name}: {before} => {now}")
     return changes

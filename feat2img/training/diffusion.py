@@ -123,14 +123,14 @@ class DiffusionTask(TrainingTask):
         error = (output.prediction - target).square().mean(dim=(1, 2, 3))
         logs = {"denoising_loss": (weight * error).mean(), "error": error.mean()}
         loss = config.denoising_weight * logs["denoising_loss"]
-        judge_logs = {}
-        if config.perceptual_weight or self.adversary is not None:
+        judged = config.perceptual_weight or self.adversary is not None
+        if judged:
             chosen = self.counting(timesteps, drop)
             generated, real = self.implied_image(output, timesteps)[chosen], pixels[chosen]
             maps = self.perceptual_maps(generated, real, progress)
-            judge_logs = self.discriminator_step(real, generated, maps, progress)
             loss = loss + self.image_terms(real, generated, maps, progress, logs)
         self.update(loss, self.decoder, self.optimizer)
+        judge_logs = self.discriminator_step(real, generated, maps, progress) if judged else {}
         return {"loss": loss.detach(), **{name: value.detach() for name, value in logs.items()}, **judge_logs}
 
     def counting(self, timesteps: torch.Tensor, drop: torch.Tensor) -> torch.Tensor:

@@ -2,16 +2,11 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data import collate_photos
-
-
-def mix_seed(*parts: int) -> int:
-    """One 63-bit seed from several non-negative numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+from ..data.photos import leave_signals_to_the_main_process, mix_seed
 
 
 class SeededExamples(Dataset):
@@ -46,6 +41,8 @@ class EndlessBatches(Sampler):
     def __init__(
         self, num_examples: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start: int = 0
     ):
+        if batch_size < 1 or seed < 0:
+            raise ValueError(f"batch_size is {batch_size}, seed {seed}; expected at least 1 and 0")
         if num_examples < batch_size * world_size:
             raise ValueError(
                 f"{num_examples} training images for a batch of {batch_size * world_size} "
@@ -73,7 +70,11 @@ class EndlessBatches(Sampler):
 def endless_loader(dataset: Dataset, batches: EndlessBatches, num_workers: int) -> DataLoader:
     """A loader that never ends; its batches are those of `collate_photos`."""
     return DataLoader(
-        SeededExamples(dataset, batches.seed), batch_sampler=batches, num_workers=num_workers, collate_fn=_collate
+        SeededExamples(dataset, batches.seed),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        worker_init_fn=leave_signals_to_the_main_process,
     )
 
 
@@ -82,15 +83,19 @@ def _collate(examples: list[list[dict]]) -> dict:
 
 
 class ExampleNoise:
-    """Random numbers of one batch, drawn per example from seed, batch number and place in the global batch.
+    """Random numbers of one batch, drawn per example from the seed and the example's number in the whole run.
 
-    The same whatever the number of processes, and the same after resuming.
+    They are the same whatever the number of processes, the size of the batches, and after resuming.
+
+    Args:
+        first: number of the batch's first example, counted over all processes from the start of the run.
+        size: examples in the batch.
     """
 
-    def __init__(self, seed: int, batch: int, first: int, size: int, device: torch.device):
-        self.generators = [
-            torch.Generator(device=device).manual_seed(mix_seed(seed, batch, first + place)) for place in range(size)
-        ]
+    def __init__(self, seed: int, first: int, size: int, device: torch.device):
+        # the last part keeps these seeds apart from those of order and flips
+        seeds = [mix_seed(seed, first + place, 0, 1) for place in range(size)]
+        self.generators = [torch.Generator(device=device).manual_seed(one) for one in seeds]
         self.device = device
 
     def normal(self, shape: tuple[int, ...]) -> torch.Tensor:

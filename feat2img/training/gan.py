@@ -31,8 +31,9 @@ class GANTask(TrainingTask):
         with self.accelerator.autocast():
             generated = self.decoder(features).float()
         maps = self.perceptual_maps(generated, pixels, progress)
-        logs = self.discriminator_step(pixels, generated, maps, progress)
-        return logs | self.generator_step(pixels, generated, maps, progress)
+        # the generator first: accumulated micro-batches then meet one discriminator, as a large batch does
+        logs = self.generator_step(pixels, generated, maps, progress)
+        return logs | self.discriminator_step(pixels, generated, maps, progress)
 
     def generator_step(
         self,

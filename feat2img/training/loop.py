@@ -1,30 +1,33 @@
 """The one training loop: from data and features to logs, samples, checkpoints and a finished pipeline."""
 
 import dataclasses
-import json
-import signal
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, get_int_from_env, set_seed
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..data import ImageTransform, PhotoDataset, SkipTally, load_photos
+from ..data.files import only_user_of
 from ..features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
-from ..pipelines.card import TRAINING_NAME
 from .accelerator import make_accelerator, start_trackers
-from .checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
-from .config import GANConfig, TrainingConfig, changed_fields
+from .checkpoints import all_finite, find_checkpoint, save_checkpoint, tidy_checkpoints
+from .config import GANConfig, TrainingConfig
 from .diffusion import DiffusionTask
 from .examples import EndlessBatches, ExampleNoise, endless_loader
+from .export import write_pipeline
+from .failures import GO_ON, Diverged, one_line_failures
 from .gan import GANTask
 from .logs import TrainingLog
 from .publish import prepare_hub, push, write_training_card
+from .resuming import check_resumable, refuse_to_start_over, take_up
 from .samples import SampleGrid
 from .schedule import Progress, learning_rate
+from .stopping import StopRequest
 from .streaming import streamed_batches
 from .task import TrainingTask
 
@@ -34,30 +37,53 @@ STATISTICS_IMAGES = 1024  # per-channel statistics of the features come from so 
 def train(config: TrainingConfig) -> Path:
     """Train a decoder and write the finished pipeline to `config.output_dir`; returns that folder.
 
+    SIGTERM and Ctrl-C save a checkpoint and return; before the first step they return at once.
+
     Raises:
-        ValueError: bad settings, data or checkpoint, or a loss that is not finite.
+        ValueError: bad settings, data or checkpoint, an output folder in use, a loss that is not finite, and what
+            the disk, the memory and data workers raise; one line that says what is safe.
     """
-    run = make_run(config)
-    run.resume()
-    run.run()
-    run.accelerator.end_training()
-    return run.output_dir
-
-
-def make_run(config: TrainingConfig) -> "TrainingRun":
-    """Everything that a configuration names, put together but not begun. Raises ValueError as `train` does."""
     output_dir = Path(config.output_dir)
     if output_dir.is_file():
         raise ValueError(f"output_dir {output_dir} is a file; give a folder")
+    with StopRequest() as stop, one_line_failures(output_dir):
+        try:
+            with only_user_of(output_dir) if is_first_process() else nullcontext():
+                run = make_run(config, stop)
+                run.resume()
+                stop.waits = True
+                run.run()
+                run.accelerator.end_training()
+        except KeyboardInterrupt:
+            if stop.signal is None or stop.waits:
+                raise
+            print(
+                f"stopped by {stop.signal.name} before the first step; start again with the same command", flush=True
+            )
+    return output_dir
+
+
+def is_first_process() -> bool:
+    """Before accelerate is set up, by the variables that it reads."""
+    return get_int_from_env(["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK"], 0) == 0
+
+
+def make_run(config: TrainingConfig, stop: StopRequest | None = None) -> "TrainingRun":
+    """Everything that a configuration names, put together but not begun. Raises ValueError as `train` does."""
+    output_dir = Path(config.output_dir)
     accelerator = make_accelerator(config, output_dir)
     set_seed(config.seed)
     if config.push_to_hub and accelerator.is_main_process:
         prepare_hub(config)
     output_dir.mkdir(parents=True, exist_ok=True)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            tidy_checkpoints(output_dir)
+    refuse_to_start_over(config, output_dir)
     encoder = make_encoder(config).to(accelerator.device)
     task = (GANTask if isinstance(config, GANConfig) else DiffusionTask)(config, encoder, accelerator)
     task.prepare()
-    return TrainingRun(config, task, accelerator, output_dir)
+    return TrainingRun(config, task, accelerator, output_dir, stop or StopRequest())
 
 
 def make_encoder(config: TrainingConfig) -> TimmFeatureEncoder:
@@ -74,15 +100,24 @@ def make_encoder(config: TrainingConfig) -> TimmFeatureEncoder:
 class TrainingRun:
     """One run of a task from its first or resumed step to the exported pipeline."""
 
-    def __init__(self, config: TrainingConfig, task: TrainingTask, accelerator: Accelerator, output_dir: Path):
+    def __init__(
+        self,
+        config: TrainingConfig,
+        task: TrainingTask,
+        accelerator: Accelerator,
+        output_dir: Path,
+        stop: StopRequest,
+    ):
         self.config, self.task, self.accelerator, self.output_dir = config, task, accelerator, output_dir
-        self.tally = SkipTally(config.max_skipped_share)
         self.images_seen = 0
         self.log = TrainingLog(accelerator)
-        self.stop_signal: int | None = None  # what this process received
-        self.stopped = False  # whether any process received one
+        self.stop = stop  # what this process received
+        self.stopped = False  # whether any process received a signal
+        self.share = 0.0  # of the run that is done, the same on all processes
+        self.saved_step: int | None = None
         self.grid = SampleGrid(config, task, accelerator, output_dir)  # first: it fails at once on a missing split
         self.examples = self.make_examples()
+        self.tally = SkipTally(config.max_skipped_share, self.num_examples, min_seen=100 if config.streaming else 0)
         self.progress = Progress(self.max_steps(), config.max_train_minutes)
 
     # data
@@ -113,6 +148,10 @@ class TrainingRun:
                 max_skipped_share=config.max_skipped_share,
             )
         return CachedPhotoDataset(dataset, cache, random_flip=config.random_flip)
+
+    @property
+    def num_examples(self) -> int | None:
+        return None if self.examples is None else len(self.examples)
 
     def max_steps(self) -> int | None:
         config = self.config
@@ -153,22 +192,15 @@ class TrainingRun:
             if not config.init_from:  # whose weights come with theirs
                 self.compute_statistics()
             return
-        step, states, info = load_checkpoint(path)
-        changes = changed_fields(config, info["config"])
+        changes = check_resumable(path, config, self.accelerator.num_processes, self.num_examples)
         if changes:
-            raise ValueError(f"{path} was written with other settings ({'; '.join(changes)}); resume with the same")
-        if info["num_processes"] * info["config"]["train_batch_size"] != self.global_batch:
-            raise ValueError(f"{path} was trained with {info['num_processes']} processes; resume with as many")
-        targets = self.states()
-        if set(targets) != set(states):
-            raise ValueError(
-                f"{path} holds {sorted(states)}, expected {sorted(targets)}; resume with the same decoder"
-            )
-        for name, state in states.items():
-            targets[name].load_state_dict(state)
+            self.say(f"from here on with other settings: {'; '.join(changes)}")
+        step, info = take_up(path, self.states())
         if self.task.ema is not None:
             self.task.ema.to(self.accelerator.device)
         self.images_seen = info["images_seen"]
+        if self.accelerator.is_main_process:
+            self.tally.load(info.get("tally", {}))
         self.progress = Progress(self.progress.max_steps, config.max_train_minutes, step, info["minutes"])
         self.say(f"resumed from {path}")
 
@@ -200,7 +232,6 @@ class TrainingRun:
             self.say("the run is already complete")
         if config.report_to != "none":
             start_trackers(self.accelerator, _plain(config))
-        previous = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(total=progress.max_steps, initial=progress.step, desc="steps", disable=self.hidden)
         try:
             for batch in self.loader(progress.step * config.gradient_accumulation_steps):
@@ -212,22 +243,21 @@ class TrainingRun:
             self.write_log(bar)
         finally:
             bar.close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
         self.finish()
 
     def over(self) -> bool:
         """Whether to stop, between optimiser steps, decided for all processes at once: clocks and signals differ."""
         if not self.accelerator.sync_gradients:
             return False
-        over = torch.tensor([float(self.progress.share >= 1), float(self.stop_signal is not None)])
+        asked = self.stop.signal is not None
         if self.accelerator.num_processes > 1:
-            over = self.accelerator.reduce(over.to(self.accelerator.device), reduction="sum")
-        self.stopped = bool(over[1] > 0)
-        return bool((over > 0).any())
-
-    def request_stop(self, number: int, frame) -> None:
-        self.stop_signal = number
+            share = self.progress.share if self.accelerator.is_main_process else 0.0
+            both = torch.tensor([share, float(asked)], dtype=torch.float64, device=self.accelerator.device)
+            self.share, asked = self.accelerator.reduce(both, reduction="sum").tolist()
+        else:
+            self.share = self.progress.share
+        self.stopped = bool(asked)
+        return self.stopped or self.share >= 1
 
     def optimise(self, batch: dict) -> bool:
         """One micro-batch; returns False when the data have run out."""
@@ -236,18 +266,17 @@ class TrainingRun:
         pixels = batch["pixel_values"]
         if pixels is None:
             return False
-        share = progress.share
+        share = self.share
         for optimizer, base in self.task.optimizers().values():
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, base, progress.step, share)
-        micro_batch = self.images_seen // self.global_batch
-        first = accelerator.process_index * config.train_batch_size
-        noise = ExampleNoise(config.seed, micro_batch, first, len(pixels), accelerator.device)
+        first = self.images_seen + accelerator.process_index * config.train_batch_size
+        noise = ExampleNoise(config.seed, first, len(pixels), accelerator.device)
         features = self.features_of(batch)
         with accelerator.accumulate(*self.task.wrapped_models()):
             logs = self.task.step(pixels.to(accelerator.device), features, noise, share)
         self.images_seen += self.global_batch
-        self.log.add(logs)
+        self.log.add(logs, progress.step + 1)
         return True
 
     def after_step(self, bar: tqdm) -> None:
@@ -256,12 +285,13 @@ class TrainingRun:
         self.task.update_ema()
         progress.step += 1
         saves = progress.step % config.checkpointing_steps == 0
-        if saves or progress.step % config.logging_steps == 0:
+        shows = progress.step % config.validation_steps == 0
+        if saves or shows or progress.step % config.logging_steps == 0:
             self.write_log(bar)  # before saving: it stops the run when a loss is not finite
-        if progress.step % config.validation_steps == 0:
-            self.grid.save(progress.step)
         if saves:
             self.save()
+        if shows:
+            self.grid.save(progress.step)
 
     def write_log(self, bar: tqdm) -> None:
         rate = next(iter(self.task.optimizers().values()))[0].param_groups[0]["lr"]
@@ -272,49 +302,66 @@ class TrainingRun:
         states = dict(self.task.models())
         for name, (optimizer, _) in self.task.optimizers().items():
             states[name] = getattr(optimizer, "optimizer", optimizer)
+        if self.accelerator.scaler is not None:
+            states["scaler"] = self.accelerator.scaler
         if self.task.ema is not None:
             states["ema"] = self.task.ema
         return states
 
     def save(self) -> None:
-        """Write a checkpoint, by the main process."""
-        self.accelerator.wait_for_everyone()
+        """Write a checkpoint, by the main process, unless this step's is there. Raises Diverged for broken weights."""
+        step = self.progress.step
+        if self.saved_step == step:
+            return
+        tally = self.whole_tally()
         if self.accelerator.is_main_process:
             info = {
                 "config": dataclasses.asdict(self.config),
                 "images_seen": self.images_seen,
                 "minutes": self.progress.minutes,
                 "num_processes": self.accelerator.num_processes,
+                "num_examples": self.num_examples,
+                "tally": tally.state(),
             }
             states = {name: target.state_dict() for name, target in self.states().items()}
-            limit = self.config.checkpoints_total_limit
-            save_checkpoint(self.output_dir, self.progress.step, states, info, limit)
+            for name, state in states.items():
+                if not all_finite(state):
+                    raise Diverged(f"the {name}'s state holds NaN or infinity at step {step}")
+            save_checkpoint(self.output_dir, step, states, info, self.config.checkpoints_total_limit)
+        self.saved_step = step
         self.accelerator.wait_for_everyone()
+
+    def whole_tally(self) -> SkipTally:
+        """All processes' skipped photos; every process must call it."""
+        if self.accelerator.num_processes == 1:
+            return self.tally
+        whole = SkipTally(self.config.max_skipped_share, self.num_examples)
+        for part in gather_object([self.tally.state()]):
+            whole.load(part)
+        return whole
 
     def finish(self) -> None:
         """Save; export unless the run was asked to stop."""
         self.save()
         if self.stopped:
-            name = signal.Signals(self.stop_signal).name if self.stop_signal else "a signal to another process"
-            self.say(f"stopped by {name} at step {self.progress.step}; go on with --resume_from_checkpoint latest")
+            name = self.stop.signal.name if self.stop.signal else "a signal to another process"
+            self.say(f"stopped by {name} at step {self.progress.step}; go on with {GO_ON}")
             return
         self.grid.save(self.progress.step)
+        tally = self.whole_tally()
         if self.accelerator.is_main_process:
-            self.export()
+            self.export(tally)
         self.accelerator.wait_for_everyone()
 
-    def export(self) -> None:
+    def export(self, tally: SkipTally) -> None:
         """Write the pipeline with the EMA's weights, and `training.json` beside it."""
         config = self.config
-        if self.tally.num_seen:
-            self.tally.finish()
         if self.task.ema is not None:
             self.task.ema.copy_to(self.accelerator.unwrap_model(self.task.decoder).parameters())
         pipeline = self.task.pipeline().to("cpu")
         for component in pipeline.components.values():
             if isinstance(component, torch.nn.Module):  # nn.Module's own `to`: diffusers' warns at any data type
                 torch.nn.Module.to(component, getattr(torch, config.export_dtype))
-        pipeline.save_pretrained(self.output_dir)
         summary = {
             "config": dataclasses.asdict(config),
             "steps": self.progress.step,
@@ -322,10 +369,11 @@ class TrainingRun:
             "minutes": round(self.progress.minutes, 2),
             "device": self.device_name(),
             "num_processes": self.accelerator.num_processes,
+            "skipped_photos": {photo.name: photo.reason for photo in tally.photos.values()},
         }
-        (self.output_dir / TRAINING_NAME).write_text(json.dumps(summary, indent=2) + "\n")
+        write_pipeline(pipeline, self.output_dir, summary)
         write_training_card(pipeline, self.output_dir, self.grid.latest, config.hub_license)
-        self.say(f"pipeline saved to {self.output_dir} ({self.tally.summary()})")
+        self.say(f"pipeline saved to {self.output_dir} ({tally.summary()})")
         if config.push_to_hub:
             self.say(f"uploaded: {push(config)}")
 

@@ -6,6 +6,7 @@ from itertools import count, islice
 from datasets.distributed import split_dataset_by_node
 
 from ..data import ImageTransform, SkippedPhoto, StreamedPhotoDataset, load_photos, photo_loader
+from ..data.photos import mix_seed
 from .config import TrainingConfig
 
 SHUFFLE_BUFFER = 1000
@@ -28,7 +29,7 @@ def streamed_batches(config: TrainingConfig, first_batch: int, rank: int = 0, wo
     photos = split_dataset_by_node(photos.shuffle(config.seed, buffer_size=SHUFFLE_BUFFER), rank, world_size)
 
     def epochs():
-        dataset = StreamedPhotoDataset(photos, transform)
+        dataset = StreamedPhotoDataset(photos, transform, seed=mix_seed(config.seed, rank))
         skipped: list[SkippedPhoto] = []  # of batches without any readable photo; the next one names them
         for epoch in count():
             # where only some photos are taken, another order would take others

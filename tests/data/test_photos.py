@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import sys
 import zlib
@@ -114,18 +115,42 @@ def batch_of(good, bad=0, start=0):
 
 
 def test_tally_waits_for_enough_photos_then_stops():
-    tally = SkipTally(max_share=0.05, min_seen=100)
+    tally = SkipTally(max_share=0.05, num_photos=110, min_seen=100)
     tally.add(batch_of(0, 6))
     tally.add(batch_of(93))
-    with pytest.raises(ValueError, match=r"skipped 6 of 100 photos: photo0.jpg \(broken\).* and 1 more; at most 5%"):
+    with pytest.raises(ValueError, match=r"skipped 6 of 110 photos: photo0.jpg \(broken\).* and 1 more; at most 5%"):
         tally.add(batch_of(1))
-    exact = SkipTally(max_share=0.05, min_seen=100)
+    exact = SkipTally(max_share=0.05, num_photos=100, min_seen=100)
     exact.add(batch_of(95, 5))
     exact.finish()
 
 
+def test_a_photo_counts_once_however_often_it_is_met():
+    """Early batches of a long training hold more than their share of broken photos as often as not."""
+    tally = SkipTally(max_share=0.05, num_photos=1000, min_seen=0)
+    for _ in range(10):
+        tally.add(batch_of(1, 30))
+    assert tally.summary().startswith("skipped 30 of 1000 photos")
+
+
+def test_of_a_stream_some_more_may_be_skipped_by_chance():
+    tally = SkipTally(max_share=0.05)
+    tally.add(batch_of(89, 11))
+    with pytest.raises(ValueError, match="skipped 12 of 101 photos"):
+        tally.add(batch_of(0, 1, start=11))
+
+
+def test_a_tally_goes_on_from_what_another_counted():
+    first, second = SkipTally(0.5, num_photos=20), SkipTally(0.5, num_photos=20)
+    first.add(batch_of(5, 2))
+    second.load(json.loads(json.dumps(first.state())))
+    second.add(batch_of(5, 3))
+    assert second.num_seen == 15 and second.num_skipped == 5 and second.photos.keys() == {0, 1, 2}
+    assert second.summary() == "skipped 3 of 20 photos: photo0.jpg (broken), photo1.jpg (broken), photo2.jpg (broken)"
+
+
 def test_tally_judges_small_sets_at_the_end():
-    tally = SkipTally()
+    tally = SkipTally(num_photos=10)
     tally.add(batch_of(9, 1))
     with pytest.raises(ValueError, match="skipped 1 of 10 photos"):
         tally.finish()

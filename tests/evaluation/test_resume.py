@@ -1,8 +1,11 @@
+import os
+import signal
 import sys
 from dataclasses import replace
 
 import pytest
 
+from feat2img.data.files import only_user_of
 from feat2img.evaluation import CompareSettings, compare_pipelines
 from feat2img.evaluation.contender import COST
 from feat2img.evaluation.state import PassState, discard_state
@@ -96,6 +99,21 @@ def test_only_the_same_run_is_gone_on_with(settings, paths, tmp_path):
     state, small = tmp_path / "state", replace(settings, num_images=20, baselines=False)
     compare_pipelines(paths[:1], small, state)
     compare_pipelines(paths[:1], small, state)
-    assert len(list(state.iterdir())) == 1
+    assert len(list(state.glob("[!.]*"))) == 1
     compare_pipelines(paths[:1], replace(small, seed=1), state)
-    assert len(list(state.iterdir())) == 2
+    assert len(list(state.glob("[!.]*"))) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is locked there")
+def test_a_second_run_on_the_same_state_is_refused(settings, paths, tmp_path):
+    told, tell = os.pipe()
+    other = os.fork()
+    if other == 0:
+        with only_user_of(tmp_path):
+            os.write(tell, b"held")
+            signal.pause()
+    os.read(told, 4)
+    with pytest.raises(ValueError, match=f"is in use by another process .process {other} on "):
+        compare_pipelines(paths[:1], replace(settings, baselines=False), tmp_path)
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)

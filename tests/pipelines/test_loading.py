@@ -270,7 +270,7 @@ def test_weights_that_do_not_fit_their_config_are_refused(save, kind):
     folder = save(kind)
     path = folder / "projector" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_channels": 32}))
-    assert_refused(folder, "blocks.*expected shape")
+    assert_refused(folder, "does not fit its config.json: .* expected shape")
 
 
 class Planted:

@@ -1,10 +1,19 @@
 import json
+import os
+import shutil
 
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
 
-from feat2img.training.checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from feat2img.training import checkpoints
+from feat2img.training.checkpoints import (
+    find_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    tidy_checkpoints,
+)
 
 INFO = {"config": {"seed": 3}, "minutes": 1.5}
 
@@ -149,3 +158,87 @@ def test_finding(tmp_path):
 def test_the_state_is_readable_json(tmp_path):
     content = json.loads((save(tmp_path, 4) / "state.json").read_text())
     assert content["step"] == 4 and content["info"] == INFO
+
+
+# killed while saving
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("step", [4, 6], ids=["a step that is there", "a new step"])
+def test_killed_at_any_moment_of_saving_the_latest_is_complete(tmp_path, step, killed_before_event):
+    for earlier in (2, 4):
+        save(tmp_path / "before", earlier)
+    for moment in range(1, 1000):
+        folder = tmp_path / "now"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "before", folder)
+        if not killed_before_event(moment, lambda: save(folder, step, limit=2)):  # noqa: B023
+            break
+        assert [load_checkpoint(path)[0] for path in list_checkpoints(folder)]  # each of them is complete
+        tidy_checkpoints(folder)
+        found = [load_checkpoint(path)[0] for path in list_checkpoints(folder)]
+        assert found[-1] in (4, step) and len(found) >= 2
+        assert not list(folder.glob(".*"))
+        save(folder, step, limit=2)
+        assert find_checkpoint(folder, "latest").name == f"checkpoint-{step}"
+    assert moment > 8
+
+
+def test_what_was_just_saved_is_kept_beside_later_ones(tmp_path):
+    """As after going on from an earlier checkpoint than the last."""
+    for step in (4, 6):
+        save(tmp_path, step)
+    save(tmp_path, 3, limit=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-3", "checkpoint-6"]
+    save(tmp_path, 5, limit=1)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-5"]
+
+
+# what does not fit, or reaches out
+
+
+def assert_refused(path, targets, match):
+    with pytest.raises(ValueError, match=match) as error:
+        load_checkpoint(path, targets)
+    assert "\n" not in str(error.value)
+
+
+def test_shapes_that_do_not_fit_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    model, optimizer, ema = make_training()
+    train_step(model, optimizer, ema)
+    targets = {"model": model, "optimizer": optimizer, "ema": ema}
+    path = save_checkpoint(tmp_path, 1, {name: target.state_dict() for name, target in targets.items()}, INFO, None)
+    load_checkpoint(path, targets)
+    wide = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
+    others = {
+        "model": wide,
+        "optimizer": torch.optim.AdamW(wide.parameters()),
+        "ema": EMAModel(wide.parameters()),
+    }
+    monkeypatch.setattr(checkpoints, "load_file", lambda path: pytest.fail(f"{path} was read"))
+    for name, other in others.items():
+        assert_refused(path, {**targets, name: other}, rf"{name}\S* has shape \(\d.*\), expected \(")
+    assert_refused(path, {"model": model}, r"it holds \['ema', 'model', 'optimizer'\], expected \['model'\]")
+
+
+def test_what_reaches_out_of_the_folder_is_refused(tmp_path):
+    save(tmp_path / "elsewhere", 1)
+    path = save(tmp_path / "run", 2)
+    state = json.loads((path / "state.json").read_text())
+    for name in ("../../elsewhere/checkpoint-1/model", "/etc/passwd", ".."):
+        (path / "state.json").write_text(json.dumps({**state, "structures": {name: {}}}))
+        assert_refused(path, None, "names a state '")
+    (path / "state.json").write_text(json.dumps(state))
+    (path / "model.safetensors").unlink()
+    (path / "model.safetensors").symlink_to(tmp_path / "elsewhere" / "checkpoint-1" / "model.safetensors")
+    assert_refused(path, None, "model.safetensors is a link to a file elsewhere")
+
+
+@pytest.mark.parametrize("changes", [{"step": -1}, {"step": "2"}, {"info": []}, {"structures": 3}])
+def test_a_state_of_other_kinds_is_refused(tmp_path, changes):
+    path = save(tmp_path, 2)
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**state, **changes}))
+    assert_refused(path, None, "is no complete checkpoint")
+    (path / "state.json").write_text('{"structures": ' + "[" * 100_000)
+    assert_refused(path, None, "is no complete checkpoint")

@@ -23,7 +23,7 @@ def guess_path(make_gan, make_encoder, tmp_path):
 
 
 def noise(batch=0):
-    return ExampleNoise(0, batch, 0, len(PIXELS), torch.device("cpu"))
+    return ExampleNoise(0, (batch + 1) * len(PIXELS), len(PIXELS), torch.device("cpu"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from feat2img.training.perceptual import EncoderPerceptualLoss
 
 COARSE = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
 PIXELS = torch.nn.functional.interpolate(COARSE, (32, 32), mode="bilinear")
-NOISE = ExampleNoise(0, 0, 0, 2, torch.device("cpu"))
+NOISE = ExampleNoise(0, 0, 2, torch.device("cpu"))
 
 
 @pytest.fixture

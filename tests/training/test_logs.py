@@ -19,7 +19,7 @@ def bar():
 
 def lines(log, bar, capsys, count):
     for step in range(1, count + 1):
-        log.add({"loss": torch.tensor(float(step)), "other": 1.0})
+        log.add({"loss": torch.tensor(float(step)), "other": 1.0}, step)
         log.write(step, 4 * step, step / 60, 0.1, bar)
     return capsys.readouterr().out.splitlines()
 
@@ -32,8 +32,8 @@ def test_every_tenth_log_is_a_plain_line_where_there_is_no_bar(log, bar, capsys)
 def test_means_are_over_what_was_added_since_the_last_log(log, bar, capsys):
     lines(log, bar, capsys, 9)
     for value in (1.0, 2.0, 6.0):
-        log.add({"loss": torch.tensor(value)})
-    log.add({"late": 5.0})
+        log.add({"loss": torch.tensor(value)}, 10)
+    log.add({"late": 5.0}, 10)
     log.write(10, 100, 1.0, 0.1, bar)
     assert capsys.readouterr().out.startswith("step 10: loss 3, late 5, images_per_second ")
 
@@ -46,7 +46,7 @@ def test_nothing_to_log_is_no_log(log, bar, capsys):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_mean_that_is_not_finite_stops_the_run(log, bar, value):
-    log.add({"fine": 1.0, "d_loss": torch.tensor(value)})
-    log.add({"fine": 1.0, "d_loss": torch.tensor(1.0)})
-    with pytest.raises(ValueError, match="^d_loss is not finite at step 7; .*--learning_rate"):
+    for step, d_loss in ((5, 1.0), (6, value), (7, 1.0)):
+        log.add({"fine": 1.0, "d_loss": torch.tensor(d_loss)}, step)
+    with pytest.raises(ValueError, match="^d_loss is not finite at step 6$"):
         log.write(7, 1, 1.0, 0.1, bar)

@@ -39,6 +39,16 @@ def assert_equal_exports(first, second):
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
+def read_losses(folder):
+    """Scalar => its values step by step, but for the speed, and for accuracies, where a sign counts."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(next((folder / "logs").rglob("events.out.tfevents.*")).parent))
+    events.Reload()
+    names = [name for name in events.Tags()["scalars"] if name != "images_per_second" and "accuracy" not in name]
+    return {name: [event.value for event in events.Scalars(name)] for name in names}
+
+
 def reconstruct(folder):
     pipe = Feat2ImgPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
@@ -90,6 +100,21 @@ def test_an_interrupted_run_with_a_schedule_goes_on_as_if_nothing_happened(run, 
     assert_equal_exports(straight, resumed)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_accumulated_batches_equal_the_large_batch(run, kind):
+    """The same examples, flips and noise; only rounding differs, which Adam's first steps can enlarge."""
+    options = {"report_to": "tensorboard", "max_train_steps": 4, "use_ema": False, "adam_weight_decay": 0.0}
+    large = run(kind, "large", train_batch_size=4, **options)
+    small = run(kind, "small", train_batch_size=2, gradient_accumulation_steps=2, **options)
+    first, second = read_losses(large), read_losses(small)
+    assert first.keys() == second.keys() and len(first) >= 2
+    for name, values in first.items():
+        assert second[name] == pytest.approx(values, rel=1e-2, abs=1e-3), name
+    one, other = exported_weights(large), exported_weights(small)
+    moved = torch.cat([(one[name] - other[name]).abs().flatten().float() for name in one if name[0] != "encoder"])
+    assert moved.max() < 2e-3 and (moved > 1e-5).float().mean() < 0.02
+
+
 def test_a_complete_run_resumed_exports_the_same_again(run):
     folder = run("gan")
     before = exported_weights(folder)
@@ -104,8 +129,8 @@ def test_resuming_latest_without_a_checkpoint_starts_anew(run):
 
 def test_resuming_with_other_settings_is_refused(run):
     folder = run("gan")
-    with pytest.raises(ValueError, match="learning_rate: 0.0002 => 0.1.*resume with the same"):
-        run("gan", learning_rate=0.1, resume_from_checkpoint="latest")
+    with pytest.raises(ValueError, match="seed: 0 => 1.*resume with the same"):
+        run("gan", seed=1, learning_rate=0.1, resume_from_checkpoint="latest")
     with pytest.raises(ValueError, match="block_out_channels"):
         run("diffusion", resume_from_checkpoint="latest")
     with pytest.raises(ValueError, match="no checkpoint checkpoint-7 .*checkpoint-2"):
@@ -238,8 +263,7 @@ def test_epochs_decide_where_no_steps_are_given(run):
 def test_a_text_file_among_the_photos_is_skipped_and_named(run, photo_folder, capsys):
     (photo_folder / "train" / "notes.jpg").write_text("not a photo")
     run("gan", max_train_steps=13, max_skipped_share=0.3)
-    # two epochs of six batches of two, the thirteenth photo of each left out, and one batch more
-    assert re.search(r"skipped [12] of 2[78] photos: \S*notes.jpg", capsys.readouterr().out)
+    assert re.search(r"skipped 1 of 13 photos: \S*notes.jpg", capsys.readouterr().out)  # met once in every epoch
 
 
 # what ends a run early

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from feat2img import Feat2ImgPipeline
 from feat2img.training.checkpoints import list_checkpoints, load_checkpoint
@@ -58,12 +59,20 @@ def weights(folder):
     return {(file.parent.name, name): value for file in exported for name, value in load_file(file).items()}
 
 
+def read_losses(folder):
+    """Scalar => its values step by step, but for the speed, and for accuracies, where a sign counts."""
+    events = EventAccumulator(str(next((folder / "logs").rglob("events.out.tfevents.*")).parent))
+    events.Reload()
+    names = [name for name in events.Tags()["scalars"] if name != "images_per_second" and "accuracy" not in name]
+    return {name: [event.value for event in events.Scalars(name)] for name in names}
+
+
 @pytest.mark.parametrize("kind, launcher", [("gan", "accelerate"), ("diffusion", "python")])
 def test_a_script_trains_exports_and_resumes(photo_folder, tmp_path, kind, launcher):
     folder = tmp_path / "out"
     result = launch(LAUNCHERS[launcher], kind, photo_folder, folder)
     assert result.returncode == 0, result.stderr
-    assert f"pipeline saved to {folder} (skipped 0 of 16 photos)" in result.stdout
+    assert f"pipeline saved to {folder} (skipped 0 of 12 photos)" in result.stdout
     assert Feat2ImgPipeline.from_pretrained(folder).kind == kind
     more = ["--resume_from_checkpoint", "latest", "--max_train_steps", "6"]
     result = launch(LAUNCHERS[launcher], kind, photo_folder, folder, *more)
@@ -136,11 +145,16 @@ def test_a_signal_saves_a_checkpoint_to_go_on_from(photo_folder, tmp_path, kind,
 def test_two_processes_train_the_same_model_as_one(photo_folder, tmp_path, kind):
     """The same global batches, the same noise, averaged gradients: only rounding may differ."""
     same = ["--max_train_steps", "2", "--adam_weight_decay", "0", "--no-use_ema", "--lr_scheduler", "constant"]
+    same += ["--report_to", "tensorboard"]
     one = launch([sys.executable], kind, photo_folder, tmp_path / "one", "--train_batch_size", "4", *same)
     two = launch(torchrun(2), kind, photo_folder, tmp_path / "two", "--train_batch_size", "2", *same)
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("pipeline saved to") == 1
+    losses, others = read_losses(tmp_path / "one"), read_losses(tmp_path / "two")
+    assert losses.keys() == others.keys() and len(losses) >= 2
+    for name, values in losses.items():
+        assert others[name] == pytest.approx(values, rel=1e-3, abs=1e-4), name
     first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert first.keys() == second.keys()
     trained = [name for name in first if "encoder" not in name]
