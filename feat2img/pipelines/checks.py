@@ -76,7 +76,8 @@ def check_weights(cls: type[ModelMixin], component: Path) -> None:
     config = read_json(component / "config.json")
     most = max(map(len, found.values()))
     for name in REPEATS:
-        values = config.get(name) if isinstance(config.get(name), list) else [config.get(name)]
+        given = config.get(name)
+        values = given if isinstance(given, list) else [given]
         if any(isinstance(value, int | float) and not 0 <= value <= most for value in values):
             raise ValueError(f"{component / 'config.json'} has {name} {config[name]}, its weights are {most} tensors")
     expected = _expected_shapes(cls, component, config)
