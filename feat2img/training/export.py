@@ -21,7 +21,7 @@ def write_pipeline(pipeline: Feat2ImgPipeline, output_dir: Path, summary: dict) 
         pipeline.save_pretrained(partial)
         (partial / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
         (output_dir / INDEX_NAME).unlink(missing_ok=True)
-        (partial / CARD_NAME).unlink(missing_ok=True)  # written again where it will lie: one that people have edited stays
+        (partial / CARD_NAME).unlink(missing_ok=True)  # one that people edited stays; see write_training_card
         for part in sorted(partial.iterdir(), key=lambda path: path.name == INDEX_NAME):  # the index last
             if part.is_dir():
                 shutil.rmtree(output_dir / part.name, ignore_errors=True)
