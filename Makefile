@@ -28,7 +28,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 
 demo: install
 	$(BIN)/feat2img compare examples/quickstart/gan examples/quickstart/diffusion --dataset scikit-image \
-		--num_inference_steps 4 25 --verifier none --output_dir out/demo
+		--verifier none --output_dir out/demo
 	@echo "report: out/demo/report.html"
 
 app: install
