@@ -116,7 +116,7 @@ def test_bad_inputs_are_refused(pipe, photos):
 def test_bad_images_are_refused(pipe):
     assert_refused(pipe, "images holds an empty list", images=[])
     assert_refused(pipe, "images holds str", images=["photo.jpg"])
-    assert_refused(pipe, "images holds ndarray", images=np.zeros((1, 32, 32, 3)))
+    assert_refused(pipe, "images is a ndarray", images=np.zeros((1, 32, 32, 3)))
     assert_refused(pipe, r"\(1, 3, 16, 16\)", images=torch.zeros(1, 3, 16, 16))
     assert_refused(pipe, "uint8", images=torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
 
