@@ -71,10 +71,10 @@ def _check_images(images: Tensor, targets: Tensor) -> None:
             f"images are scored as uint8 tensors in [0, 255], got {images.dtype} and {targets.dtype}: "
             "round them with feat2img.data.pixels.pixels_to_uint8"
         )
-    if images.shape != targets.shape or images.ndim != 4 or images.shape[1] != 3:
+    if images.shape != targets.shape or images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         raise ValueError(
             f"reconstructions {tuple(images.shape)} and originals {tuple(targets.shape)} "
-            "must have the same shape (B, 3, H, W)"
+            "must have the same shape (B, 3, H, W), none of it 0"
         )
 
 

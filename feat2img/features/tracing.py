@@ -21,7 +21,8 @@ def near_names(name: str, names: Iterable[str]) -> str:
 def check_layers(layers: Collection[str], network: nn.Module) -> None:
     """Raises ValueError for no layer at all, a repeated one, and one that the network has no module for."""
     names = [name for name, _ in network.named_modules() if name]
-    if not layers or isinstance(layers, str) or len(set(layers)) != len(layers):
+    are_names = isinstance(layers, Collection) and all(isinstance(layer, str) for layer in layers)
+    if not layers or isinstance(layers, str) or not are_names or len(set(layers)) != len(layers):
         raise ValueError(f"layers must be a list of different module names, such as ['layer3'], got {layers!r}")
     for layer in layers:
         if layer not in names:
