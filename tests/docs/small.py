@@ -64,6 +64,10 @@ def main(program: str, arguments: list[str]) -> int:
     if program == "feat2img":
         command = [sys.executable, "-m", "feat2img.cli", *small_command(arguments)]
         return serve_until_ready(command) if arguments[0] == "app" else subprocess.call(command)
+    if program == "torchrun" and "-m" in arguments:
+        place = arguments.index("-m") + 2
+        rest = small_command(arguments[place:])
+        return subprocess.call([sys.executable, "-m", "torch.distributed.run", *arguments[:place], *rest])
     place = next(i for i, argument in enumerate(arguments) if argument.endswith(".py"))
     script, rest = arguments[place], small_training(arguments[place], arguments[place + 1 :])
     if program == "torchrun":

@@ -127,6 +127,9 @@ def check_command(words: list[str], capsys) -> None:
     words = words[next(i for i, word in enumerate(words) if "=" not in word) :]  # without NAME=value in front
     if words[0] == "feat2img":
         parse(words[1:])
+    elif words[0] == "torchrun" and "-m" in words:
+        assert words[words.index("-m") + 1] == "feat2img.cli"
+        parse(words[words.index("-m") + 2 :])
     elif words[0] in ("accelerate", "torchrun"):
         place = next(i for i, word in enumerate(words) if word.endswith(".py"))
         assert (ROOT / words[place]).is_file(), words[place]
