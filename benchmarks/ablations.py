@@ -115,7 +115,8 @@ def command(row: Row, options, work: Path) -> list[str]:
     flags = row.flags.format(start=work / START.folder)
     shared = (
         f"--preset quickstart --dataset_name {options.dataset} --feature_cache_dir {work / 'cache'} "
-        f"--max_train_minutes {options.minutes:g} --lr_warmup_steps 20 --report_to none"
+        f"--max_train_minutes {options.minutes:g} --lr_warmup_steps 20 --report_to none "
+        "--resume_from_checkpoint latest"
     )
     return shlex.split(f"examples/train_{row.kind}.py {shared} {flags} --output_dir {work / row.folder}")
 
