@@ -28,7 +28,7 @@ PAGE = ROOT / "docs" / "source" / "ablations.md"
 GAN = "--init_from {start} --discriminator_start 0 --adversarial_start 0.05"
 DIFFUSION = "--first_guess {start}"
 HOOK = "--perceptual_layers blocks.0 blocks.1 blocks.2 blocks.4"
-EVERY_STEP = "--train_steps None --num_inference_steps 4 --denoising_weight 1"
+EVERY_STEP = "--few_steps None --num_inference_steps 4 --denoising_weight 1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ GROUPS = {
         Row("diffusion, patches of 8", "diffusion", f"{DIFFUSION} --patch_size 8 --unet_block_out_channels 128 256"),
         Row("diffusion, v prediction", "diffusion", f"{DIFFUSION} --prediction_type v_prediction"),
         Row("diffusion, min-SNR", "diffusion", f"{DIFFUSION} --loss_weighting min_snr"),
-        Row("diffusion, four steps", "diffusion", f"{DIFFUSION} --train_steps 4 --num_inference_steps 4"),
+        Row("diffusion, four steps", "diffusion", f"{DIFFUSION} --few_steps 4 --num_inference_steps 4"),
         Row("diffusion, without adversary", "diffusion", f"{DIFFUSION} --adversarial_weight 0"),
         Row("diffusion, perceptual at low noise", "diffusion",
             f"{DIFFUSION} --adversarial_weight 0 {EVERY_STEP} --perceptual_max_timestep 300"),

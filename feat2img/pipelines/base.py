@@ -19,7 +19,16 @@ from ..features import TimmFeatureEncoder, fingerprint_distance
 from ..models import FeatureProjector
 from .card import carry_documents, hide_places, write_card
 from .checks import check_links, check_scheduler, check_sizes, check_weights, read_json
-from .hub import HUB_OPTIONS, INDEX_NAME, fetch_index, fetch_pipeline, is_hub_name, make_repository, upload
+from .hub import (
+    HUB_OPTIONS,
+    INDEX_NAME,
+    fetch_index,
+    fetch_pipeline,
+    first_line,
+    is_hub_name,
+    make_repository,
+    upload,
+)
 
 # The closed list of what an index may name. The module paths are the file format of saved pipelines: do not move them.
 COMPONENTS = {
@@ -80,7 +89,7 @@ class Feat2ImgPipeline(DiffusionPipeline):
             )
         except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise ValueError(
-                f"{folder} cannot be loaded, a file is damaged or does not fit the others: {_first_line(error)}; "
+                f"{folder} cannot be loaded, a file is damaged or does not fit the others: {first_line(error)}; "
                 "copy or download it again"
             ) from error
 
@@ -302,8 +311,3 @@ def _check_components(index: dict, folder: Path, skip: set[str]) -> None:
         else:
             module, class_name = value
             check_weights(getattr(sys.modules[module], class_name), component)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -1,7 +1,6 @@
 """The model card beside a saved pipeline: what it is, how it was made, how good it is, and where it fails."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .. import __version__
+from ..data.files import write_atomically
 from .card_sections import (
     TRAINING_NAME,
     about_section,
@@ -32,7 +32,10 @@ SAMPLES_NAME = "samples.jpg"  # photos above, reconstructions below
 DOCUMENTS = (TRAINING_NAME, EVALUATION_NAME, SAMPLES_NAME)
 OWN_CARD = "<!-- Written by feat2img, and written again with every save. Delete this line to keep your own text. -->"
 # Settings that name places on the machine of the training; a card and an upload hold the last part of them only.
-PLACES = ("output_dir", "dataset_name", "feature_cache_dir", "encoder_weights", "resume_from_checkpoint")
+PLACES = (
+    *("output_dir", "dataset_name", "feature_cache_dir", "encoder_weights", "resume_from_checkpoint"),
+    *("init_from", "first_guess"),
+)
 
 
 def write_card(
@@ -51,9 +54,7 @@ def write_card(
         if not is_own_card(content):
             return
         license = license or _licence_of(content, path)
-    beside = path.with_name(f".{CARD_NAME}.{os.getpid()}")
-    beside.write_text(str(make_card(pipeline, Path(folder), name, license)), encoding="utf-8")
-    os.replace(beside, path)
+    write_atomically(path, str(make_card(pipeline, Path(folder), name, license)).encode())
 
 
 def _licence_of(content: str, path: Path) -> str | None:

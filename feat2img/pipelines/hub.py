@@ -108,15 +108,15 @@ def _reason(error: Exception, options: dict) -> str | None:
     if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled) and offline:
         return "it is not in the cache, and the Hub is not asked (offline mode); fetch it once with a network"
     if isinstance(error, LocalEntryNotFoundError):
-        return f"it is not in the cache and {constants.ENDPOINT} fails ({_first_line(error.__cause__ or error)})"
+        return f"it is not in the cache and {constants.ENDPOINT} fails ({first_line(error.__cause__ or error)})"
     if isinstance(error, EntryNotFoundError):
         return f"it holds no {INDEX_NAME} and so no pipeline"
     if isinstance(error, HfHubHTTPError) and status in (401, 403):
         return f"it refuses ({status}): {given}; it must allow this"
     if isinstance(error, HfHubHTTPError):
-        return f"{constants.ENDPOINT} answered {status}, tries included; try again later ({_first_line(error)})"
+        return f"{constants.ENDPOINT} answered {status}, tries included; try again later ({first_line(error)})"
     if isinstance(error, OSError | ValueError) or type(error).__module__.startswith(("httpx", "httpcore", "requests")):
-        return f"{_first_line(error)}; check the name and the network"
+        return f"{first_line(error)}; check the name and the network"
     return None
 
 
@@ -124,6 +124,7 @@ def _has_token(options: dict) -> bool:
     return options.get("token") is not False and bool(options.get("token") or get_token())
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """An error's type and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The adversary of a training: its discriminator, its optimiser, its two losses."""
+"""The adversary of a training: its discriminator and the losses of both sides."""
 
 import torch
 import torch.nn.functional as F
@@ -32,17 +32,14 @@ class Adversary:
             self.discriminator = PatchDiscriminator(config.discriminator_channels)
             return
         example = torch.zeros(1, 3, config.image_size, config.image_size, device=accelerator.device)
-        levels = self.levels(example, perceptual.maps(example, example)[0])
-        self.discriminator = FeatureDiscriminator(
-            [tuple(level.shape[1:]) for level in levels], config.discriminator_width
-        )
+        levels = self.inputs(example, perceptual.maps(example, example)[0])
+        shapes = [tuple(level.shape[1:]) for level in levels]
+        self.discriminator = FeatureDiscriminator(shapes, config.discriminator_width)
 
     def inputs(self, pixels: torch.Tensor, maps: FeatureMaps | None) -> list[torch.Tensor]:
         """What the discriminator reads of images: the pixels, or patches of 4 x 4 pixels and the perceptual maps."""
-        return [pixels] if self.config.discriminator == "patch" else self.levels(pixels, maps)
-
-    @staticmethod
-    def levels(pixels: torch.Tensor, maps: FeatureMaps) -> list[torch.Tensor]:
+        if self.config.discriminator == "patch":
+            return [pixels]
         return [F.pixel_unshuffle(pixels, 4), *maps.values()]
 
     def judge(self, discriminator: nn.Module, inputs: list[torch.Tensor]) -> list[torch.Tensor]:

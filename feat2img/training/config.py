@@ -148,18 +148,16 @@ class DiffusionConfig(TrainingConfig):
     snr_gamma: float = 5.0
     condition_dropout: float = 0.1  # share of examples that train the null condition, for guidance
     perceptual_max_timestep: int = 300  # the perceptual and adversarial terms count below it, that is at low noise
-    train_steps: int | None = None  # train the timesteps of a sampler with so many steps alone; None: all
+    few_steps: int | None = None  # train only the timesteps that a sampler with so many steps takes; None: all
     num_inference_steps: int = 25  # of the sample grids, and the pipeline's default
 
     def __post_init__(self):
         super().__post_init__()
-        steps = self.train_steps or 1
-        _require(steps >= 1, self, "train_steps", "at least 1")
-        most = max(1, self.num_train_timesteps)
-        _require(steps <= most, self, "train_steps", f"at most num_train_timesteps {most}")
-        _require(self.denoising_weight >= 0, self, "denoising_weight", "at least 0")
         for name in ("num_train_timesteps", "num_inference_steps", "map_channels", "token_dim"):
             _require(getattr(self, name) >= 1, self, name, "at least 1")
+        few, most = self.few_steps, self.num_train_timesteps
+        _require(few is None or 1 <= few <= most, self, "few_steps", f"1 to num_train_timesteps {most}")
+        _require(self.denoising_weight >= 0, self, "denoising_weight", "at least 0")
         _require(self.residual_scale > 0, self, "residual_scale", "above 0")
         _require(0 <= self.condition_dropout < 1, self, "condition_dropout", "a share in [0, 1)")
         levels = len(self.unet_block_out_channels)

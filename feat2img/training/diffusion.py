@@ -136,7 +136,8 @@ class DiffusionTask(TrainingTask):
     def counting(self, timesteps: torch.Tensor, drop: torch.Tensor) -> torch.Tensor:
         """Indices of the examples that the image terms judge: those with their condition and with little noise.
 
-        Where there is none, the first stands in, so that every process takes the same steps.
+        At high noise a perceptual term alone would teach the denoiser to make texture of the noise it is given. Where
+        no example counts, the first stands in, so that every process takes the same steps.
         """
         counts = ~drop & (timesteps < self.config.perceptual_max_timestep)
         return counts.nonzero().flatten() if counts.any() else torch.zeros(1, dtype=torch.long, device=drop.device)
@@ -207,6 +208,6 @@ def make_noise_scheduler(config: DiffusionConfig) -> DDPMScheduler:
 
 
 def make_timesteps(config: DiffusionConfig) -> torch.Tensor:
-    """The timesteps that training draws from: all, or those of a sampler with `train_steps` steps, spaced alike."""
-    steps = config.train_steps or config.num_train_timesteps
+    """The timesteps that training draws from: all, or those of a sampler with `few_steps` steps, spaced alike."""
+    steps = config.few_steps or config.num_train_timesteps
     return (torch.arange(1, steps + 1) * config.num_train_timesteps / steps).round().long() - 1

@@ -41,7 +41,7 @@ DIFFUSION_PRESETS = {
         **_QUICKSTART, learning_rate=1e-3, discriminator_start=0.0, adversarial_start=0.02, projector_channels=128,
         patch_size=4, conditioning="concat", map_channels=32, unet_block_out_channels=(64, 96, 128),
         unet_layers_per_block=1, condition_dropout=0.0, denoising_weight=0.1, perceptual_weight=1.0,
-        perceptual_max_timestep=1000, train_steps=2, num_inference_steps=2,
+        perceptual_max_timestep=1000, few_steps=2, num_inference_steps=2,
     ),
     "debug": DiffusionConfig(
         **_DEBUG, map_channels=8, token_dim=32, unet_block_out_channels=(32, 64), unet_layers_per_block=1,

@@ -1,6 +1,8 @@
 """The model card: written with every pipeline, true to what lies beside it, and valid metadata for the Hub."""
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from PIL import Image
 
 from feat2img.pipelines import Feat2ImgPipeline
-from feat2img.pipelines.card import OWN_CARD, hide_places, write_card
+from feat2img.pipelines.card import OWN_CARD, PLACES, hide_places, write_card
+from feat2img.training import DiffusionConfig, GANConfig
 from tests.hub_server import card_errors
 
 TRAINING = {
@@ -147,11 +150,22 @@ def test_photos_of_a_folder_are_no_data_set_of_the_hub(folder):
     assert ModelCard(content).data.datasets is None
 
 
+def test_every_path_among_the_settings_is_hidden():
+    """Whatever a training can be given by path must be in the list, also what is added later."""
+    names = {field.name for config in (GANConfig, DiffusionConfig) for field in dataclasses.fields(config)}
+    paths = {name for name in names if re.search(r"_dir$|_weights$|_from|dataset_name|first_guess", name)}
+    assert paths - {"encoder_random_weights"} == set(PLACES)
+
+
 def test_an_upload_names_no_places_of_this_machine(folder):
+    content = json.loads((folder / "training.json").read_text())
+    content["config"] |= {"init_from": "/home/me/out/earlier", "first_guess": "someone/gan"}
+    (folder / "training.json").write_text(json.dumps(content))
     hide_places(folder)
     settings = json.loads((folder / "training.json").read_text())["config"]
     assert settings["output_dir"] == "gan" and settings["encoder_weights"] == "w.safetensors"
     assert settings["dataset_name"] == "frgfm/imagenette" and settings["learning_rate"] == 2e-4
+    assert settings["init_from"] == "earlier" and settings["first_guess"] == "someone/gan"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"config": 3}', '{"config": {"dataset_name": 3}}'])

@@ -15,9 +15,13 @@ BAD = {
     "max_skipped_share": 1.5, "dataloader_num_workers": -1, "lr_scheduler": "linear", "mixed_precision": "fp32",
     "feature_normalization": "batch", "export_dtype": "int8",
 }  # fmt: skip
-BAD_GAN = {"discriminator_start": -0.1, "adversarial_start": 1.1}
+BAD_GAN = {
+    "discriminator_start": -0.1, "adversarial_start": 1.1, "perceptual_weight": -1.0, "adversarial_weight": -0.5,
+    "gradient_penalty": -2.0, "discriminator": "image", "adversarial_loss": "least_squares",
+}  # fmt: skip
 BAD_DIFFUSION = {
     "conditioning": "tokens", "condition_dropout": 1.0, "prediction_type": "epsilon", "loss_weighting": "snr",
+    "few_steps": 0, "denoising_weight": -1.0,
     "beta_schedule": "cosine", "num_train_timesteps": 0, "num_inference_steps": 0, "patch_size": 0,
 }  # fmt: skip
 
@@ -43,6 +47,8 @@ def test_contradictions_are_refused():
         GANConfig(streaming=True)
     with pytest.raises(ValueError, match="image_size 200 is no multiple of 32 .patch_size 8 and 3 levels"):
         DiffusionConfig(image_size=200, patch_size=8)
+    with pytest.raises(ValueError, match="few_steps is 1001; expected 1 to num_train_timesteps 1000"):
+        DiffusionConfig(few_steps=1001)
 
 
 def test_good_values_are_kept():

@@ -8,6 +8,7 @@ from diffusers import DDIMScheduler
 from feat2img.pipelines.diffusion import denoise
 from feat2img.training.diffusion import DenoisingOutput, DiffusionTask
 from feat2img.training.examples import ExampleNoise
+from feat2img.training.perceptual import EncoderPerceptualLoss
 
 CONDITIONINGS = ["cross_attention", "concat", "both"]
 PREDICTIONS = [("sample", True), ("sample", False), ("v_prediction", True), ("v_prediction", False)]
@@ -190,6 +191,36 @@ def test_the_image_terms_count_conditioned_examples_at_low_noise(make_task, pred
     assert task.counting(timesteps, torch.tensor([True] * 4)).tolist() == [0]  # one stands in
 
 
+def test_the_step_judges_the_counting_examples_alone(make_task):
+    task = make_task(perceptual_weight=1.0, perceptual_max_timestep=680, condition_dropout=0.27)
+    same = noise()
+    gaussian, timesteps, drop = same.normal((48, 8, 8)), same.integers(1000), same.uniform() < 0.27
+    counts = (timesteps < 680) & ~drop
+    assert counts.tolist() == [False, True, True, False]  # one is dropped, one too noisy and dropped
+    with torch.no_grad():
+        clean = F.pixel_unshuffle(PIXELS, 4)
+        output = task.decoder(clean, gaussian, timesteps, task.encoder(PIXELS), drop)
+        images = F.pixel_shuffle(output.prediction, 4)  # "sample" predicts the clean image itself
+        distances = EncoderPerceptualLoss(task.encoder)(images, PIXELS)
+    torch.testing.assert_close(step(task)["perceptual_loss"], distances[counts].mean(), rtol=1e-3, atol=1e-4)
+
+
+def test_training_may_begin_with_a_pipeline_and_another_first_guess(make_task, make_gan, guess_path, tmp_path):
+    first = make_task(first_guess=guess_path)
+    for batch in range(2):
+        step(first, batch)
+    first.pipeline().save_pretrained(tmp_path / "first")
+    other = make_gan(first.encoder)
+    with torch.no_grad():
+        other.generator.last.bias += 0.5
+    other.save_pretrained(tmp_path / "other")
+    second = make_task(first_guess=str(tmp_path / "other"), init_from=str(tmp_path / "first"))
+    torch.testing.assert_close(second.decoder.unet.state_dict(), first.decoder.unet.state_dict())
+    torch.testing.assert_close(second.decoder.projector.state_dict(), first.decoder.projector.state_dict())
+    features = first.encoder(PIXELS)
+    torch.testing.assert_close(second.decoder.guess(features), first.decoder.guess(features) + 0.5)
+
+
 def test_the_image_of_a_first_guess_is_the_sum(make_task, guess_path):
     task = make_task(first_guess=guess_path)
     residual, guess = torch.randn(2, 4, 48, 8, 8)
@@ -218,7 +249,7 @@ def test_an_adversary_joins_the_loss_and_learns(make_task):
 
 @pytest.mark.parametrize("steps, expected", [(4, [249, 499, 749, 999]), (1, [999]), (3, [332, 666, 999])])
 def test_a_few_steps_are_trained_where_the_sampler_takes_them(make_task, steps, expected):
-    task = make_task(train_steps=steps)
+    task = make_task(few_steps=steps)
     assert task.timesteps.tolist() == expected
     sampler = task.sampler()
     sampler.set_timesteps(steps)

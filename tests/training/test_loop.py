@@ -57,6 +57,15 @@ def reconstruct(folder):
     return pipe(images=pixels, generator=torch.Generator().manual_seed(0), output_type="pt", **options).images
 
 
+def test_a_run_that_begins_with_a_pipeline_keeps_its_statistics(run, photo_folder):
+    """The weights were trained on features standardised by those."""
+    first = run("gan", "first", max_train_samples=2, max_train_steps=1)
+    second = run("gan", "second", init_from=str(first), max_train_steps=1)
+    for name in ("feature_mean", "feature_std"):
+        key = ("projector", name)
+        torch.testing.assert_close(exported_weights(second)[key], exported_weights(first)[key])
+
+
 # resuming
 
 
