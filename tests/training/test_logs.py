@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -36,6 +38,15 @@ def test_means_are_over_what_was_added_since_the_last_log(log, bar, capsys):
     log.add({"late": 5.0}, 10)
     log.write(10, 100, 1.0, 0.1, bar)
     assert capsys.readouterr().out.startswith("step 10: loss 3, late 5, images_per_second ")
+
+
+def test_what_was_added_is_not_kept(log):
+    """Thousands of small tensors kept until the next log made the process grow by hundreds of MB."""
+    value = torch.tensor(1.0)
+    kept = weakref.ref(value)
+    log.add({"loss": value}, 1)
+    del value
+    assert kept() is None
 
 
 def test_nothing_to_log_is_no_log(log, bar, capsys):
