@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import timm
 import torch
+from safetensors import safe_open
 
 if TYPE_CHECKING:
     from .base import Feat2ImgPipeline
 
 TRAINING_NAME = "training.json"  # what the training wrote
+FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}  # safetensors' names
 
 
 def about_section(pipeline: "Feat2ImgPipeline") -> str:
@@ -38,7 +40,7 @@ def use_section(pipeline: "Feat2ImgPipeline", name: str) -> str:
     return text + (f"\n\n```bash\n{shell}\n```" if pipeline.encoder is not None else "")
 
 
-def parts_section(pipeline: "Feat2ImgPipeline") -> str:
+def parts_section(pipeline: "Feat2ImgPipeline", folder: Path) -> str:
     rows = [("features", " x ".join(map(str, _feature_shape(pipeline))))]
     if pipeline.encoder is not None:
         config = pipeline.encoder.config
@@ -47,11 +49,21 @@ def parts_section(pipeline: "Feat2ImgPipeline") -> str:
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             count = sum(parameter.numel() for parameter in part.parameters())
-            rows.append((f"parameters of the {name}", f"{count:,} ({str(part.dtype).removeprefix('torch.')})"))
+            rows.append((f"parameters of the {name}", f"{count:,} ({_saved_as(folder / name, part)})"))
     if pipeline.kind == "diffusion":
         rows.append(("scheduler", type(pipeline.scheduler).__name__))
         rows.append(("denoising steps", str(pipeline.config.num_inference_steps)))
     return "## What it is made of\n\n" + _table(("", ""), rows)
+
+
+def _saved_as(folder: Path, part: torch.nn.Module) -> str:
+    """The floating-point types in a component's weights; a pipeline in memory may have been loaded as another type."""
+    kinds = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as weights:
+            kinds |= {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 - no mapping
+    floats = sorted(FLOATS[kind] for kind in kinds & FLOATS.keys())
+    return " and ".join(floats) or str(part.dtype).removeprefix("torch.")
 
 
 def training_section(training: dict | None) -> str:

@@ -91,6 +91,16 @@ def test_a_card_says_what_training_and_comparison_found(folder):
     assert card.data.datasets == ["frgfm/imagenette"]
 
 
+def test_a_card_tells_the_type_on_disk_not_the_one_it_was_loaded_as(folder):
+    pipe = load(folder)
+    pipe.unet.half()
+    pipe.save_pretrained(folder)
+    write_card(load(folder), folder)  # loads everything as float32
+    text = (folder / "README.md").read_text()
+    assert re.search(r"parameters of the unet \| [\d,]+ \(float16\)", text)
+    assert re.search(r"parameters of the projector \| [\d,]+ \(float32\)", text)
+
+
 def test_the_metadata_are_the_hubs(folder):
     content = (folder / "README.md").read_text()
     assert card_errors(content) == []
