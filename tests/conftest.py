@@ -12,6 +12,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 
+from feat2img import precision
 from feat2img.features import TimmFeatureEncoder
 from feat2img.models import FeatureGenerator, FeatureProjector
 from feat2img.pipelines import Feat2ImgDiffusionPipeline, Feat2ImgGANPipeline
@@ -209,3 +210,11 @@ def killed_before_event():
     """`killed_before_event(number, action)`: run in a process that is killed before its change `number` of files;
     whether it got that far."""
     return _killed_before_event
+
+
+@pytest.fixture(params=[True, False], ids=["native", "emulated"])
+def native_bfloat16(request, monkeypatch) -> bool:
+    """Whether the CPU that the test pretends to run on has instructions for bfloat16."""
+    found = {"avx2", "avx512_bf16"} if request.param else {"avx2", "avx512_f"}
+    monkeypatch.setattr(precision, "cpu_instruction_sets", lambda: found)
+    return request.param

@@ -1,6 +1,7 @@
 """Trained pipelines as the comparison uses them: loaded, named, and run with one fixed seed per photo."""
 
 import inspect
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..data.pixels import pixels_to_uint8
 from ..pipelines import Feat2ImgPipeline
+from ..precision import EMULATED, computes_bfloat16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SCHEDULERS = {
@@ -48,6 +50,8 @@ def load_pipeline(path: str, device: torch.device, dtype: str, scheduler: str | 
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+    if dtype == "bfloat16" and device.type == "cpu" and not computes_bfloat16(device):
+        warnings.warn(f"{EMULATED}; --dtype float32 is faster", stacklevel=2)
     pipeline = Feat2ImgPipeline.from_pretrained(str(path))
     if getattr(pipeline, "encoder", None) is None:
         raise ValueError(f"pipeline {path} was saved without an encoder: save it with one to reconstruct photos")

@@ -1,18 +1,23 @@
 """accelerate's Accelerator as a run's settings and launcher ask for it, or a clear refusal."""
 
+import dataclasses
 import difflib
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import datasets
 import diffusers
 import huggingface_hub.utils
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 from PIL import Image
 
+from ..precision import EMULATED, computes_bfloat16
 from .config import TrainingConfig
+
+Config = TypeVar("Config", bound=TrainingConfig)
 
 TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"}  # name => package
 PROJECT = "feat2img"
@@ -36,6 +41,21 @@ def make_accelerator(config: TrainingConfig, output_dir: Path) -> Accelerator:
         log_with=None if config.report_to == "none" else config.report_to,
         project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "logs")),
     )
+
+
+def settle_precision(config: Config) -> Config:
+    """The configuration with what "auto" means on this device in its place, so that the run's records tell it."""
+    if config.mixed_precision != "auto":
+        return config
+    return dataclasses.replace(config, mixed_precision="bf16" if computes_bfloat16(PartialState().device) else "no")
+
+
+def precision_notice(accelerator: Accelerator) -> str | None:
+    """What to tell where the run will crawl, since its CPU only emulates bfloat16."""
+    emulates = accelerator.device.type == "cpu" and not computes_bfloat16(accelerator.device)
+    if accelerator.mixed_precision == "bf16" and emulates:
+        return f"{EMULATED}; --mixed_precision no trains faster"
+    return None
 
 
 def check_tracker(name: str) -> None:

@@ -50,7 +50,8 @@ class TrainingConfig:
     adam_beta2: float = 0.95
     adam_weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    mixed_precision: Literal["no", "fp16", "bf16"] | None = None  # None: what accelerate is configured to
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] | None = None  # None: as accelerate is configured; auto:
+    # bf16 where the device computes in it, else no
     gradient_checkpointing: bool = False
     use_ema: bool = True
     ema_decay: float = 0.999

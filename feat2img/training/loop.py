@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..data import ImageTransform, PhotoDataset, SkipTally, load_photos
 from ..data.files import only_user_of
 from ..features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
-from .accelerator import make_accelerator, start_trackers
+from .accelerator import make_accelerator, precision_notice, settle_precision, start_trackers
 from .checkpoints import all_finite, find_checkpoint, save_checkpoint, tidy_checkpoints
 from .config import GANConfig, TrainingConfig
 from .diffusion import DiffusionTask
@@ -71,7 +71,10 @@ def is_first_process() -> bool:
 def make_run(config: TrainingConfig, stop: StopRequest | None = None) -> "TrainingRun":
     """Everything that a configuration names, put together but not begun. Raises ValueError as `train` does."""
     output_dir = Path(config.output_dir)
+    config = settle_precision(config)
     accelerator = make_accelerator(config, output_dir)
+    if notice := precision_notice(accelerator):
+        accelerator.print(notice, flush=True)
     set_seed(config.seed)
     if config.push_to_hub and accelerator.is_main_process:
         prepare_hub(config)

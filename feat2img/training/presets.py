@@ -17,7 +17,7 @@ _DEBUG = dict(
 
 _QUICKSTART = dict(
     encoder="tf_efficientnet_lite0.in1k", encoder_layers=("blocks.4",), feature_cache_dir="feature-cache",
-    mixed_precision="bf16", max_train_minutes=60, train_batch_size=8, lr_warmup_steps=50, ema_decay=0.998,
+    mixed_precision="auto", max_train_minutes=60, train_batch_size=8, lr_warmup_steps=50, ema_decay=0.998,
     perceptual_layers=("blocks.0", "blocks.1", "blocks.2", "blocks.4", "blocks.6", "bn2"), discriminator="feature",
     discriminator_learning_rate=6e-4, adversarial_weight=0.1, projector_blocks=1, export_dtype="float16",
     checkpointing_steps=500, validation_steps=500,

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -84,3 +86,13 @@ def test_what_cannot_be_used_is_named(gan_path, diffusion_path, tmp_path, make_g
     pipeline.save_pretrained(tmp_path / "bare")
     with pytest.raises(ValueError, match="bare.*without an encoder"):
         load_pipeline(str(tmp_path / "bare"), device, "float32")
+
+
+def test_loading_tells_of_emulated_bfloat16(make_gan, native_bfloat16, tmp_path):
+    make_gan().save_pretrained(tmp_path)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load_pipeline(str(tmp_path), torch.device("cpu"), "float32")
+        assert not [one for one in told if "emulates" in str(one.message)]
+        load_pipeline(str(tmp_path), torch.device("cpu"), "bfloat16")
+    assert bool([one for one in told if "emulates bfloat16" in str(one.message)]) is not native_bfloat16

@@ -1,13 +1,22 @@
 """What launchers and trackers a run can use, and what reaches the trackers."""
 
 import sqlite3
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
 from PIL import Image
 
-from feat2img.training import train
-from feat2img.training.accelerator import TRACKERS, check_tracker, make_accelerator
+from feat2img.training import DIFFUSION_PRESETS, GAN_PRESETS, train
+from feat2img.training.accelerator import (
+    TRACKERS,
+    check_tracker,
+    make_accelerator,
+    precision_notice,
+    settle_precision,
+)
 
 LOSSES = {"g_loss", "d_loss", "learning_rate"}
 
@@ -75,3 +84,24 @@ def test_trackio_gets_losses_and_samples(tracked, monkeypatch, tmp_path):
     with sqlite3.connect(database) as connection:
         rows = str(connection.execute("SELECT * FROM metrics").fetchall())
     assert all(name in rows for name in LOSSES)
+
+
+def test_auto_is_settled_before_the_run_and_recorded(native_bfloat16, make_config):
+    config = settle_precision(make_config("gan", mixed_precision="auto"))
+    assert config.mixed_precision == ("bf16" if native_bfloat16 else "no")
+    for chosen in (None, "no", "bf16", "fp16"):
+        assert settle_precision(make_config("gan", mixed_precision=chosen)).mixed_precision == chosen
+    assert GAN_PRESETS["quickstart"].mixed_precision == DIFFUSION_PRESETS["quickstart"].mixed_precision == "auto"
+
+
+def test_a_notice_where_bfloat16_was_asked_for_and_is_emulated(native_bfloat16):
+    notice = precision_notice(SimpleNamespace(mixed_precision="bf16", device=torch.device("cpu")))
+    assert notice is None if native_bfloat16 else "--mixed_precision no" in notice
+    assert precision_notice(SimpleNamespace(mixed_precision="no", device=torch.device("cpu"))) is None
+    assert precision_notice(Accelerator()) is None
+
+
+def test_training_tells_of_emulated_bfloat16(make_config, photo_folder, native_bfloat16, capsys):
+    config = make_config("gan", dataset_name=str(photo_folder), mixed_precision="bf16", max_train_steps=1)
+    train(config)
+    assert ("only emulates bfloat16" in capsys.readouterr().out) is not native_bfloat16
