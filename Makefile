@@ -43,11 +43,15 @@ space:
 	cp -r examples/quickstart/* $(SPACE)/pipelines/
 	@echo "upload with: hf upload USER/NAME $(SPACE) . --repo-type space"
 
+# Tests run side by side, each with one thread: most are small, and many wait for processes of their own.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
 test: install
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: install
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-browser: browser $(VENV)/.installed-browser
 	FEAT2IMG_BROWSER=1 $(BIN)/python -m pytest -q tests/evaluation/test_browser.py tests/app/test_app_browser.py

@@ -137,7 +137,7 @@ def images_in(data, things):
 def options_in(data, things):
     pipe = things["pipes"][data.draw(st.sampled_from(["gan", "diffusion"]))]
     options = {
-        "num_images_per_feature": data.draw(st.integers(-1, 2) | JSON),
+        "num_images_per_feature": data.draw(st.integers(-1, 2) | JSON | st.just(10**6)),
         "output_type": data.draw(st.sampled_from(["pil", "np", "pt"]) | JSON),
         "generator": data.draw(st.sampled_from([None, torch.Generator(), [torch.Generator()], [], 3, "x", [None]])),
     }

@@ -219,17 +219,20 @@ class TimmFeatureEncoder(ModelMixin, ConfigMixin):
         """Whether `feature_maps` gives this module's output: it exists and ends before the encoder stops."""
         return name in self._available
 
-    def fused(self) -> "TimmFeatureEncoder":
+    def fused(self, layers: Sequence[str] | None = None) -> "TimmFeatureEncoder":
         """A copy that computes the same features faster: batch normalisations folded into convolutions.
 
-        For extraction, not for saving: its weights are no longer timm's.
+        For extraction and losses, not for saving: its weights are no longer timm's.
+
+        Args:
+            layers: modules whose outputs stay the same; None: the hooked ones.
         """
         fused = copy.copy(self)
         fused._modules = dict(self._modules)  # shares everything but the network
         size = self.config.image_size
         steps = torch.linspace(-1, 1, 3 * size * size, device=self.device, dtype=self.dtype)
         example = self._normalise(steps.sin().reshape(1, 3, size, size))
-        fused.network = fused_copy(self.network, example, self.config.layers)
+        fused.network = fused_copy(self.network, example, layers or self.config.layers)
         return fused
 
     @torch.no_grad()

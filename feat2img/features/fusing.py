@@ -37,14 +37,20 @@ def fused_copy(network: nn.Module, pixels: torch.Tensor, layers: Collection[str]
 
 
 def _pairs(network: nn.Module, pixels: torch.Tensor, layers: Collection[str]) -> list[tuple[str, str]]:
-    """Names of convolutions and of the normalisations that read their outputs."""
+    """Names of convolutions and of the normalisations that read their outputs, where no layer is or gives what is
+    between them, and none lies within the normalisation."""
     outputs: list[tuple[str, torch.Tensor]] = []  # kept, so that no two have the same identity
+    counted: list[torch.Tensor] = []
     pairs: list[tuple[str, str]] = []
 
     def read(norm: str, tensor: torch.Tensor) -> None:
-        pairs.extend((name, norm) for name, output in outputs if output is tensor)
+        if not any(tensor is output for output in counted) and not any(name.startswith(f"{norm}.") for name in layers):
+            pairs.extend((name, norm) for name, output in outputs if output is tensor)
 
-    handles = []
+    handles = [
+        network.get_submodule(name).register_forward_hook(lambda module, args, output: counted.append(output))
+        for name in layers
+    ]
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             handles.append(
@@ -58,9 +64,7 @@ def _pairs(network: nn.Module, pixels: torch.Tensor, layers: Collection[str]) ->
         for handle in handles:
             handle.remove()
     convolutions, norms = ([pair[side] for pair in pairs] for side in (0, 1))
-    return [
-        pair for pair in pairs if convolutions.count(pair[0]) == norms.count(pair[1]) == 1 and pair[0] not in layers
-    ]
+    return [pair for pair in pairs if convolutions.count(pair[0]) == norms.count(pair[1]) == 1]
 
 
 def _what_follows(norm: nn.Module) -> nn.Module:

@@ -30,6 +30,7 @@ from .hub import (
     upload,
 )
 
+MOST_IMAGES_PER_FEATURE = 1000
 # The closed list of what an index may name. The module paths are the file format of saved pipelines: do not move them.
 COMPONENTS = {
     "encoder": (("feat2img.features.encoder", "TimmFeatureEncoder"),),
@@ -218,8 +219,11 @@ class Feat2ImgPipeline(DiffusionPipeline):
             )
         if features is not None and not torch.isfinite(features).all():
             raise ValueError("features hold NaN or infinity; check the network that they come from")
-        if type(num_images_per_feature) is not int or num_images_per_feature < 1:
-            raise ValueError(f"num_images_per_feature is {num_images_per_feature}; expected a whole number from 1")
+        if type(num_images_per_feature) is not int or not 1 <= num_images_per_feature <= MOST_IMAGES_PER_FEATURE:
+            raise ValueError(
+                f"num_images_per_feature is {num_images_per_feature}; expected a whole number from 1 to "
+                f"{MOST_IMAGES_PER_FEATURE}, which are in memory together"
+            )
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type is {output_type!r}; choose 'pil', 'np' or 'pt'")
         generators = generator if isinstance(generator, list) else [] if generator is None else [generator]
@@ -307,7 +311,7 @@ def _check_components(index: dict, folder: Path, skip: set[str]) -> None:
         if missing:
             raise ValueError(f"{folder} lacks {', '.join(missing)}; copy or download it again")
         if is_scheduler:
-            check_scheduler(needed[0])
+            check_scheduler(value[-1], needed[0])
         else:
             module, class_name = value
             check_weights(getattr(sys.modules[module], class_name), component)

@@ -1,8 +1,11 @@
 """Whether a folder is a pipeline that may be loaded, told from its JSON files and the headers of its weights alone."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import diffusers
 import torch
 from diffusers import ModelMixin
 from safetensors import SafetensorError, safe_open
@@ -54,11 +57,24 @@ def check_sizes(index: dict, folder: Path) -> None:
             raise ValueError(f"{config} has image_size {size!r}, the pipeline {image_size}; copy or download it again")
 
 
-def check_scheduler(path: Path) -> None:
-    """Refuse a scheduler's configuration whose noise schedule would fill the memory."""
-    steps = read_json(path).get("num_train_timesteps", 1)
+def check_scheduler(class_name: str, path: Path) -> None:
+    """Refuse a scheduler's configuration whose noise schedule would fill the memory, or that makes no scheduler."""
+    config = read_json(path)
+    steps = config.get("num_train_timesteps", 1)
     if type(steps) is not int or not 1 <= steps <= MAX_SCHEDULER_STEPS:
         raise ValueError(f"{path} has num_train_timesteps {steps!r}; expected 1 to {MAX_SCHEDULER_STEPS}")
+    with _refused_as(f"{path} describes no {class_name}"):
+        getattr(diffusers, class_name).from_config(config)
+
+
+@contextmanager
+def _refused_as(problem: str) -> Iterator[None]:
+    """What a strange configuration makes a constructor raise can be anything."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{problem}: {lines[0]}") from error
 
 
 def check_weights(cls: type[ModelMixin], component: Path) -> None:
@@ -94,11 +110,8 @@ def check_weights(cls: type[ModelMixin], component: Path) -> None:
 
 
 def _expected_shapes(cls: type[ModelMixin], component: Path, config: dict) -> dict[str, tuple[int, ...]]:
-    try:
+    with _refused_as(f"{component / 'config.json'} describes no {cls.__name__}"):
         if cls is TimmFeatureEncoder:
             return network_shapes(config["model_name"], config["image_size"])
         with torch.device("meta"):  # has shapes and takes no memory
             return {name: tuple(value.shape) for name, value in cls.from_config(config).state_dict().items()}
-    except Exception as error:  # what a strange configuration makes a model raise can be anything
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{component / 'config.json'} describes no {cls.__name__}: {lines[0]}") from error

@@ -111,7 +111,7 @@ class Feat2ImgDiffusionPipeline(Feat2ImgPipeline):
                 the cost of a step.
             eta: DDIM's eta (Song et al. 2021, arXiv:2010.02502, eq. 16), 0 to 1, for schedulers that know it.
             generator: one for the batch, or one per image.
-            num_images_per_feature: samples per feature map, next to each other.
+            num_images_per_feature: samples per feature map, next to each other, at most 1,000.
             output_type: "pil", "np" or "pt".
             return_dict: False returns a plain tuple.
             callback_on_step_end: called as `callback(pipe, step, timestep, {"latents": ...})` after each step; what it

@@ -51,7 +51,7 @@ class Feat2ImgGANPipeline(Feat2ImgPipeline):
             images: photos to encode and reconstruct, see `encode`.
             features: or the features themselves, (B, C, h, w).
             generator: taken for the interface's sake; this decoder draws no random numbers.
-            num_images_per_feature: images per feature map, next to each other; here they are equal.
+            num_images_per_feature: images per feature map, next to each other, at most 1,000; here they are equal.
             output_type: "pil", "np" or "pt".
             return_dict: False returns a plain tuple.
         """

@@ -96,15 +96,15 @@ class TrainingTask(ABC):
                 raise ValueError(f"{name} of {path} has other shapes than this run's settings ({reason})") from error
 
     def make_perceptual_loss(self) -> EncoderPerceptualLoss:
-        """On the encoder, or on a deeper copy where a layer of the perceptual term lies behind the hooked one."""
-        config, layers = self.config, self.config.perceptual_layers
+        """On the encoder, or on a deeper one where a layer of the perceptual term lies behind the hooked one."""
+        config, layers = self.config, self.config.perceptual_layers or self.encoder.feature_levels
         deeper = tuple(layer for layer in layers if not self.encoder.has_layer(layer))
         encoder = self.encoder
         if deeper:
             encoder = TimmFeatureEncoder.from_timm(
                 config.encoder, deeper, config.image_size, config.encoder_weights, not config.encoder_random_weights
             ).to(self.accelerator.device)
-        return EncoderPerceptualLoss(encoder, layers)
+        return EncoderPerceptualLoss(encoder.fused(layers), layers)
 
     def make_optimizer(self, module: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:
         config = self.config

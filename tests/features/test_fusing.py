@@ -36,6 +36,19 @@ def test_features_stay_and_the_normalisations_go(name, layer):
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+def test_layers_inside_a_pair_stay():
+    """What a convolution gives, and what lies within timm's combined normalisation."""
+    network = with_statistics(timm.create_model("test_efficientnet", pretrained=False))
+    pixels, layers = torch.randn(1, 3, 64, 64), ["conv_stem", "blocks.1.0.bn1.act", "blocks.3"]
+    fused = fused_copy(network, pixels, layers)
+    expected, found = (run_until(one, pixels, layers) for one in (network, fused))
+    for name in layers:
+        torch.testing.assert_close(
+            found[name], expected[name], rtol=1e-4, atol=1e-4 * float(expected[name].abs().max())
+        )
+    assert 2 <= count_norms(fused) < count_norms(network)
+
+
 class ReadTwice(nn.Module):
     """A convolution whose output is not read by its normalisation alone."""
 

@@ -108,6 +108,9 @@ def test_bad_inputs_are_refused(pipe, photos):
     assert_refused(pipe, "output_type is 'jpg'", images=photos, output_type="jpg")
     assert_refused(pipe, "num_images_per_feature is 0", images=photos, num_images_per_feature=0)
     assert_refused(pipe, "num_images_per_feature is 1.5", images=photos, num_images_per_feature=1.5)
+    assert_refused(
+        pipe, "num_images_per_feature is 1000000; .*from 1 to 1000", images=photos, num_images_per_feature=10**6
+    )
     three = [torch.Generator() for _ in range(3)]
     assert_refused(pipe, "3 generators for 2 images", features=features, generator=three)
     assert_refused(pipe, "3 generators for 2 images", images=photos, generator=three)

@@ -136,6 +136,8 @@ HUGE = [
     ("diffusion", "unet/config.json", {"layers_per_block": 10**5}, "has layers_per_block 100000, its weights are"),
     ("diffusion", "unet/config.json", {"down_block_types": ["os.system", "x"]}, "describes no UNet2DConditionModel"),
     ("diffusion", "scheduler/scheduler_config.json", {"num_train_timesteps": 10**11}, "expected 1 to 100000"),
+    ("diffusion", "scheduler/scheduler_config.json", {"trained_betas": []}, "describes no DDIMScheduler: "),
+    ("diffusion", "scheduler/scheduler_config.json", {"beta_schedule": "x"}, "describes no DDIMScheduler: x is not"),
 ]
 
 

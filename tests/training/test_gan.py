@@ -181,6 +181,27 @@ def test_perceptual_layers_may_lie_behind_the_hooked_one(make_task):
     assert generator_step(task)["perceptual_loss"] > 0
 
 
+@pytest.mark.parametrize("layers", [(), ("conv1", "layer1.0.bn1", "layer2")])
+def test_the_perceptual_term_is_that_of_the_unchanged_network(make_config, make_encoder, layers):
+    """Its normalisations are folded into convolutions: same distance, same gradient of the pixels."""
+    encoder = make_encoder()
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5, generator=torch.Generator().manual_seed(0))
+            module.running_var.fill_(0.5)
+    task = GANTask(make_config("gan", perceptual_layers=layers), encoder, Accelerator())
+    plain = EncoderPerceptualLoss(encoder, layers or encoder.feature_levels)
+    found, expected = (pixels.requires_grad_() for pixels in (PIXELS.flip(0).clone(), PIXELS.flip(0).clone()))
+    for loss, pixels in ((task.perceptual, found), (plain, expected)):
+        loss(pixels, PIXELS).sum().backward()
+    torch.testing.assert_close(task.perceptual(found, PIXELS), plain(expected, PIXELS), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.grad, expected.grad, rtol=1e-2, atol=1e-3 * float(expected.grad.abs().max()))
+    norms = [
+        sum(isinstance(m, torch.nn.BatchNorm2d) for m in loss.encoder.modules()) for loss in (task.perceptual, plain)
+    ]
+    assert norms[0] < norms[1]
+
+
 def test_training_may_begin_with_the_weights_of_a_pipeline(make_task, tmp_path):
     first = make_task()
     first.step(PIXELS, first.encoder(PIXELS), NOISE, 0.5)

@@ -95,7 +95,7 @@ def test_errors_are_one_line_without_a_traceback(photo_folder, tmp_path):
 def test_a_script_uploads_its_pipeline(photo_folder, tmp_path):
     push = ["--push_to_hub", "--hub_model_id", "someone/tiny", "--hub_private", "--hub_license", "apache-2.0"]
     with HubServer() as hub:
-        variables = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hub")}
+        variables = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
         refused = launch(LAUNCHERS["python"], "gan", photo_folder, tmp_path / "refused", *push, **variables)
         variables["HF_TOKEN"] = "hf_owner"
         result = launch(LAUNCHERS["python"], "gan", photo_folder, tmp_path / "out", *push, **variables)
