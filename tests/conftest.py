@@ -12,8 +12,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 
-from feat2img import precision
-from feat2img.features import TimmFeatureEncoder
+from feat2img.features import TimmFeatureEncoder, precision
 from feat2img.models import FeatureGenerator, FeatureProjector
 from feat2img.pipelines import Feat2ImgDiffusionPipeline, Feat2ImgGANPipeline
 

@@ -11,8 +11,8 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 from ..data.pixels import pixels_to_uint8
+from ..features.precision import EMULATED, computes_bfloat16
 from ..pipelines import Feat2ImgPipeline
-from ..precision import EMULATED, computes_bfloat16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SCHEDULERS = {

@@ -14,7 +14,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 from PIL import Image
 
-from ..precision import EMULATED, computes_bfloat16
+from ..features.precision import EMULATED, computes_bfloat16
 from .config import TrainingConfig
 
 Config = TypeVar("Config", bound=TrainingConfig)

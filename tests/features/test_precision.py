@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from feat2img import precision
-from feat2img.precision import computes_bfloat16
+from feat2img.features import precision
+from feat2img.features.precision import computes_bfloat16
 
 CPU = torch.device("cpu")
 
