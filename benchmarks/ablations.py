@@ -21,7 +21,7 @@ from feat2img.evaluation.decoding import decode, load_pipeline
 from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
 
 from .measure import machine, parser, table
-from .quality import METRICS, Judge
+from .quality import FAST_DTYPE, METRICS, Judge, load_decoder
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "source" / "ablations.md"
@@ -146,11 +146,11 @@ def judge(rows: list[Row], options, work: Path) -> dict[str, dict]:
     for row in rows:
         if row.name in scores:
             continue
-        pipeline = load_pipeline(str(work / row.folder), torch.device("cpu"), "bfloat16")
+        pipeline = load_decoder(work / row.folder)
         judge = judge or Judge(options.dataset, options.num_images, load_encoder(work))
 
         def reconstruct(features, indices, pipeline=pipeline, scale=row.guidance_scale):
-            return decode(pipeline, features.bfloat16(), indices, 0, guidance_scale=scale)
+            return decode(pipeline, features.to(FAST_DTYPE), indices, 0, guidance_scale=scale)
 
         training = json.loads((work / row.folder / "training.json").read_text())
         scores[row.name] = {"images_seen": training["images_seen"], **judge.score(reconstruct, row.name)}

@@ -1,19 +1,34 @@
 """Quality of decoders on the same validation photos, for the benchmarks that train some and compare them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
+from feat2img import Feat2ImgPipeline
 from feat2img.data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8, uint8_to_pixels
+from feat2img.evaluation.decoding import load_pipeline
 from feat2img.evaluation.metrics import feature_cosine, psnr, sharpness
 from feat2img.evaluation.scorer import ImageScorer
 from feat2img.evaluation.verifier import Verifier, agreement
 from feat2img.features import TimmFeatureEncoder
+from feat2img.features.precision import computes_bfloat16
 
 BATCH = 16
+FAST_DTYPE = torch.bfloat16 if computes_bfloat16(torch.device("cpu")) else torch.float32
 METRICS = {"lpips": "LPIPS ↓", "verifier_top1": "verifier top-1 ↑", "feature_cosine": "feature cosine ↑",
            "psnr": "PSNR, dB ↑", "sharpness": "sharpness → 1"}  # fmt: skip
+
+
+def fast_arithmetic() -> torch.autocast:
+    """Convolutions and matrix products in `FAST_DTYPE`."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=FAST_DTYPE == torch.bfloat16)
+
+
+def load_decoder(folder: Path) -> Feat2ImgPipeline:
+    """A pipeline whose weights are in `FAST_DTYPE`."""
+    return load_pipeline(str(folder), torch.device("cpu"), str(FAST_DTYPE).removeprefix("torch."))
 
 
 class Judge:
@@ -37,7 +52,7 @@ class Judge:
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Features of uint8 images, float32."""
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with fast_arithmetic():
             return self.encoder(uint8_to_pixels(images)).float()
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ from feat2img.training.examples import EndlessBatches, endless_loader
 
 from .ablations import START, Row, interval, train
 from .measure import machine, parser, table
-from .quality import METRICS, Judge
+from .quality import FAST_DTYPE, METRICS, Judge, fast_arithmetic, load_decoder
 
 BATCH, LEARNING_RATE, WARM_UP = 8, 1e-4, 500
 OURS = {
@@ -69,7 +69,7 @@ def train_rival(cache: FeatureCache, examples: CachedPhotoDataset, minutes: floa
             break
         rate = min(1.0, (steps + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * share))
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_arithmetic():
             decoded = model(batch["features"].float())
         loss = F.l1_loss(decoded.float(), (batch["pixel_values"] + 1) / 2)
         loss.backward()
@@ -100,20 +100,21 @@ def main() -> None:
 
     encoder = load_pipeline(str(work / "gan"), torch.device("cpu"), "float32").encoder
     photos = PhotoDataset(load_photos(options.dataset, "train", size="320px"), ImageTransform(224, 256))
-    cache = build_feature_cache(encoder, photos, work / "cache", flips=True, autocast_dtype=torch.bfloat16)
+    autocast_dtype = None if FAST_DTYPE == torch.float32 else FAST_DTYPE
+    cache = build_feature_cache(encoder, photos, work / "cache", flips=True, autocast_dtype=autocast_dtype)
     examples = CachedPhotoDataset(photos, cache, random_flip=True)
     rival, seen = train_rival(cache, examples, options.minutes, work / "rae.safetensors")
 
     def decode_rival(features: torch.Tensor, indices: list[int]) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_arithmetic():
             return pixels_to_uint8(rival(features).float() * 2 - 1)
 
     judge = Judge(options.dataset, options.num_images, encoder)
     scores = {"RAEDecoder, L1": judge.score(torch.no_grad()(decode_rival), "RAEDecoder")}
     images = {"RAEDecoder, L1": seen}
     for name, row in OURS.items():
-        pipeline = load_pipeline(str(work / row.folder), torch.device("cpu"), "bfloat16")
-        scores[name] = judge.score(lambda f, i, pipeline=pipeline: decode(pipeline, f.bfloat16(), i, 0), name)
+        pipeline = load_decoder(work / row.folder)
+        scores[name] = judge.score(lambda f, i, pipeline=pipeline: decode(pipeline, f.to(FAST_DTYPE), i, 0), name)
         images[name] = json.loads((work / row.folder / "training.json").read_text())["images_seen"]
     sys.stdout.write(report(scores, images, options))
 
