@@ -125,7 +125,7 @@ HUGE = [
     ("gan", "generator/config.json", {"block_out_channels": [10**5, 10**5]}, "expected shape (100000,"),
     ("gan", "generator/config.json", {"layers_per_block": 10**7}, "has layers_per_block 10000000, its weights"),
     ("gan", "encoder/config.json", {"image_size": 10**5}, "has image_size 100000, the pipeline 32"),
-    ("gan", "encoder/config.json", {"model_name": "vit_giant_patch14_dinov2"}, "expected shape nothing of this name"),
+    ("gan", "encoder/config.json", {"model_name": "wide_resnet101_2"}, "is (32,), expected shape (64,)"),
     ("gan", "encoder/config.json", {"model_name": "hf-hub:evil/network"}, "timm has no model 'hf-hub:evil/network'"),
     ("gan", "encoder/config.json", {"model_name": "local-dir:/tmp"}, "timm has no model 'local-dir:/tmp'"),
     ("gan", "model_index.json", {"image_size": 10**7}, "holds image_size 10000000 and resize_size 32"),
