@@ -62,6 +62,7 @@ GROUPS = {
         Row("gan, perceptual behind it too", "gan", f"{GAN} --adversarial_weight 0"),
         Row("gan, patch adversary", "gan", f"{GAN} --discriminator patch --adversarial_weight 0.02"),
         Row("gan, all to the hook", "gan", f"{GAN} {HOOK}"),
+        Row("gan, adversary three times as heavy", "gan", f"{GAN} --adversarial_weight 0.3"),
         Row("gan, relativistic R1 R2", "gan", f"{GAN} --adversarial_loss relativistic --gradient_penalty 1"),
         Row("gan, adversary from half the run", "gan", f"{GAN} --adversarial_start 0.5"),
     ],
@@ -107,7 +108,7 @@ def main() -> None:
         list(pool.map(lambda row: train(row, options, work), chosen))
     scores = judge(chosen, options, work)
     PAGE.write_text(page(scores, options, work))
-    sys.stdout.write(f"wrote {PAGE}\n")
+    sys.stdout.write(f"wrote {PAGE}; the contents in index.md name it only if you add it there\n")
 
 
 def command(row: Row, options, work: Path) -> list[str]:
