@@ -1,6 +1,7 @@
 """What ends a run early, as one line that says what happened, what is safe, and what to try."""
 
 import errno
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ def one_line_failures(output_dir: Path) -> Iterator[None]:
     """Turn what the disk, the memory, data workers and diverging losses raise into a one-line ValueError."""
     try:
         yield
-    except (Diverged, OSError, RuntimeError, MemoryError, SafetensorError) as error:
+    except (Diverged, OSError, EOFError, RuntimeError, MemoryError, SafetensorError) as error:
         reason = explain(error, output_dir)
         if reason is None:
             raise
@@ -44,7 +45,7 @@ def explain(error: BaseException, output_dir: Path) -> str | None:
         )
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return f"out of memory ({said}); {LESS_MEMORY}"
-    if isinstance(error, RuntimeError) and "DataLoader worker" in said:
+    if isinstance(error, RuntimeError) and "DataLoader worker" in said or _lost_a_worker(error):
         return (
             f"a process that reads photos was killed, mostly for lack of memory ({said}); use fewer "
             "--dataloader_num_workers"
@@ -58,6 +59,13 @@ def explain(error: BaseException, output_dir: Path) -> str | None:
     if isinstance(error, OSError | SafetensorError):
         return f"{type(error).__name__}: {said}"
     return None
+
+
+def _lost_a_worker(error: BaseException) -> bool:
+    """Whether a data worker was gone when it should have handed over a batch, which PyTorch tells as it comes."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lost = isinstance(error, ConnectionError | EOFError | FileNotFoundError)
+    return lost and any("multiprocessing" in Path(frame.filename).parts for frame in frames)
 
 
 def what_is_safe(output_dir: Path) -> str:

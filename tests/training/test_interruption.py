@@ -3,8 +3,10 @@
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
+from multiprocessing.connection import Client
 
 import pytest
 import torch
@@ -219,6 +221,22 @@ def test_failures_are_one_line(tmp_path, error, match):
     with pytest.raises(ValueError, match=match) as raised, failures.one_line_failures(tmp_path / "out"):
         raise error
     assert "\n" not in str(raised.value) and raised.value.__cause__ is error
+
+
+def test_a_worker_that_was_gone_when_its_batch_was_fetched_is_named(tmp_path):
+    """Killed a moment later than in PyTorch's own message: the connection to it breaks, or leads nowhere."""
+    here, there = multiprocessing.Pipe()
+    there.close()
+    told = "^a process that reads photos was killed, .*--dataloader_num_workers; there was no checkpoint"
+    with pytest.raises(ValueError, match=told) as raised, failures.one_line_failures(tmp_path):
+        here.recv()
+    assert isinstance(raised.value.__cause__, EOFError)
+    with pytest.raises(ValueError, match=told), failures.one_line_failures(tmp_path):
+        Client(str(tmp_path / "no-socket"), family="AF_UNIX")
+    with pytest.raises(ValueError, match="^FileNotFoundError: "), failures.one_line_failures(tmp_path):
+        open(tmp_path / "nothing")
+    with pytest.raises(EOFError), failures.one_line_failures(tmp_path):
+        raise EOFError("of the code's own")
 
 
 def test_a_mistake_in_the_code_keeps_its_traceback(tmp_path):
