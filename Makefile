@@ -86,11 +86,10 @@ package: install
 		../../docs/source/figures/quickstart.jpg --output_dir out
 
 # The lowest versions of setup.cfg and the oldest Python; what pins them together is read from setup.cfg.
-TEST_PACKAGES = "pytest>=8" "pytest-xdist>=3.6" "hypothesis>=6.100" "scikit-image>=0.24" "scikit-learn>=1.5"
 test-lowest:
 	$(LOWEST_PYTHON) -m venv build/lowest
 	build/lowest/bin/python tests/lowest.py train > build/lowest/requirements.txt
-	build/lowest/bin/python -m pip install --quiet -r build/lowest/requirements.txt $(TEST_PACKAGES)
+	build/lowest/bin/python -m pip install --quiet -r build/lowest/requirements.txt --editable ".[test]"
 	$(subst $(BIN),build/lowest/bin,$(PYTEST)) -m "not slow"
 
 # BENCH_FLAGS="--dataset FOLDER" measures on photos of yours, BENCH_FLAGS=--quick tries whether all of it runs.

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-from feat2img.evaluation.decoding import decode, load_pipeline
+from feat2img.evaluation.decoding import load_pipeline
 from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
 
 from .measure import machine, parser, table
-from .quality import FAST_DTYPE, METRICS, Judge, load_decoder
+from .quality import METRICS, Judge, decoder_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "source" / "ablations.md"
@@ -108,7 +108,7 @@ def main() -> None:
         list(pool.map(lambda row: train(row, options, work), chosen))
     scores = judge(chosen, options, work)
     PAGE.write_text(page(scores, options, work))
-    sys.stdout.write(f"wrote {PAGE}; the contents in index.md name it only if you add it there\n")
+    sys.stdout.write(f"wrote {PAGE}; if it is new, add its line to index.md beside it\n")
 
 
 def command(row: Row, options, work: Path) -> list[str]:
@@ -147,12 +147,8 @@ def judge(rows: list[Row], options, work: Path) -> dict[str, dict]:
     for row in rows:
         if row.name in scores:
             continue
-        pipeline = load_decoder(work / row.folder)
         judge = judge or Judge(options.dataset, options.num_images, load_encoder(work))
-
-        def reconstruct(features, indices, pipeline=pipeline, scale=row.guidance_scale):
-            return decode(pipeline, features.to(FAST_DTYPE), indices, 0, guidance_scale=scale)
-
+        reconstruct = decoder_of(work / row.folder, row.guidance_scale)
         training = json.loads((work / row.folder / "training.json").read_text())
         scores[row.name] = {"images_seen": training["images_seen"], **judge.score(reconstruct, row.name)}
         path.write_text(json.dumps(scores))

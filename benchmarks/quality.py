@@ -6,9 +6,8 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from feat2img import Feat2ImgPipeline
 from feat2img.data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8, uint8_to_pixels
-from feat2img.evaluation.decoding import load_pipeline
+from feat2img.evaluation.decoding import decode, load_pipeline
 from feat2img.evaluation.metrics import feature_cosine, psnr, sharpness
 from feat2img.evaluation.scorer import ImageScorer
 from feat2img.evaluation.verifier import Verifier, agreement
@@ -26,9 +25,12 @@ def fast_arithmetic() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=FAST_DTYPE == torch.bfloat16)
 
 
-def load_decoder(folder: Path) -> Feat2ImgPipeline:
-    """A pipeline whose weights are in `FAST_DTYPE`."""
-    return load_pipeline(str(folder), torch.device("cpu"), str(FAST_DTYPE).removeprefix("torch."))
+def decoder_of(folder: Path, guidance_scale: float | None = None) -> Callable[[torch.Tensor, list[int]], torch.Tensor]:
+    """A saved pipeline as `Judge.score` takes it, in `FAST_DTYPE`."""
+    pipeline = load_pipeline(str(folder), torch.device("cpu"), str(FAST_DTYPE).removeprefix("torch."))
+    return lambda features, indices: decode(
+        pipeline, features.to(FAST_DTYPE), indices, seed=0, guidance_scale=guidance_scale
+    )
 
 
 class Judge:

@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from feat2img.data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8
-from feat2img.evaluation.decoding import decode, load_pipeline
+from feat2img.evaluation.decoding import load_pipeline
 from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
 from feat2img.features import CachedPhotoDataset, FeatureCache, build_feature_cache
 from feat2img.training.examples import EndlessBatches, endless_loader
 
 from .ablations import START, Row, interval, train
 from .measure import machine, parser, table
-from .quality import FAST_DTYPE, METRICS, Judge, fast_arithmetic, load_decoder
+from .quality import FAST_DTYPE, METRICS, Judge, decoder_of, fast_arithmetic
 
 BATCH, LEARNING_RATE, WARM_UP = 8, 1e-4, 500
 OURS = {
@@ -113,8 +113,7 @@ def main() -> None:
     scores = {"RAEDecoder, L1": judge.score(torch.no_grad()(decode_rival), "RAEDecoder")}
     images = {"RAEDecoder, L1": seen}
     for name, row in OURS.items():
-        pipeline = load_decoder(work / row.folder)
-        scores[name] = judge.score(lambda f, i, pipeline=pipeline: decode(pipeline, f.to(FAST_DTYPE), i, 0), name)
+        scores[name] = judge.score(decoder_of(work / row.folder), name)
         images[name] = json.loads((work / row.folder / "training.json").read_text())["images_seen"]
     sys.stdout.write(report(scores, images, options))
 

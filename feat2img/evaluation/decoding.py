@@ -11,7 +11,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 from ..data.pixels import pixels_to_uint8
-from ..features.precision import EMULATED, computes_bfloat16
+from ..features.precision import EMULATED, emulates_bfloat16
 from ..pipelines import Feat2ImgPipeline
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -50,7 +50,7 @@ def load_pipeline(path: str, device: torch.device, dtype: str, scheduler: str | 
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-    if dtype == "bfloat16" and device.type == "cpu" and not computes_bfloat16(device):
+    if dtype == "bfloat16" and emulates_bfloat16(device):
         warnings.warn(f"{EMULATED}; --dtype float32 is faster", stacklevel=2)
     pipeline = Feat2ImgPipeline.from_pretrained(str(path))
     if getattr(pipeline, "encoder", None) is None:

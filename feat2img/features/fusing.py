@@ -37,18 +37,21 @@ def fused_copy(network: nn.Module, pixels: torch.Tensor, layers: Collection[str]
 
 
 def _pairs(network: nn.Module, pixels: torch.Tensor, layers: Collection[str]) -> list[tuple[str, str]]:
-    """Names of convolutions and of the normalisations that read their outputs, where no layer is or gives what is
-    between them, and none lies within the normalisation."""
+    """Names of convolutions and of the normalisations that read their outputs.
+
+    Left out: pairs whose tensor in between is what a layer gives, and normalisations with a layer inside.
+    """
     outputs: list[tuple[str, torch.Tensor]] = []  # kept, so that no two have the same identity
-    counted: list[torch.Tensor] = []
+    layer_outputs: list[torch.Tensor] = []
     pairs: list[tuple[str, str]] = []
 
     def read(norm: str, tensor: torch.Tensor) -> None:
-        if not any(tensor is output for output in counted) and not any(name.startswith(f"{norm}.") for name in layers):
+        given = any(output is tensor for output in layer_outputs)
+        if not given and not any(name.startswith(f"{norm}.") for name in layers):
             pairs.extend((name, norm) for name, output in outputs if output is tensor)
 
     handles = [
-        network.get_submodule(name).register_forward_hook(lambda module, args, output: counted.append(output))
+        network.get_submodule(name).register_forward_hook(lambda module, args, output: layer_outputs.append(output))
         for name in layers
     ]
     for name, module in network.named_modules():

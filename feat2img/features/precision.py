@@ -5,6 +5,11 @@ import torch
 EMULATED = "this CPU only emulates bfloat16, many times slower than float32"
 
 
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Whether the device is a CPU without instructions for bfloat16."""
+    return device.type == "cpu" and not computes_bfloat16(device)
+
+
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16. Devices that cannot be asked count as having none."""
     if device.type == "cuda":

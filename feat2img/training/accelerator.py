@@ -5,7 +5,6 @@ import difflib
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
 
 import datasets
 import diffusers
@@ -14,10 +13,8 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 from PIL import Image
 
-from ..features.precision import EMULATED, computes_bfloat16
+from ..features.precision import EMULATED, computes_bfloat16, emulates_bfloat16
 from .config import TrainingConfig
-
-Config = TypeVar("Config", bound=TrainingConfig)
 
 TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"}  # name => package
 PROJECT = "feat2img"
@@ -43,7 +40,7 @@ def make_accelerator(config: TrainingConfig, output_dir: Path) -> Accelerator:
     )
 
 
-def settle_precision(config: Config) -> Config:
+def settle_precision(config: TrainingConfig) -> TrainingConfig:
     """The configuration with what "auto" means on this device in its place, so that the run's records tell it."""
     if config.mixed_precision != "auto":
         return config
@@ -52,8 +49,7 @@ def settle_precision(config: Config) -> Config:
 
 def precision_notice(accelerator: Accelerator) -> str | None:
     """What to tell where the run will crawl, since its CPU only emulates bfloat16."""
-    emulates = accelerator.device.type == "cpu" and not computes_bfloat16(accelerator.device)
-    if accelerator.mixed_precision == "bf16" and emulates:
+    if accelerator.mixed_precision == "bf16" and emulates_bfloat16(accelerator.device):
         return f"{EMULATED}; --mixed_precision no trains faster"
     return None
 

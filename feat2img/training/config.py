@@ -5,6 +5,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from ..data.fields import check_fields
 
+Precision = Literal["auto", "no", "fp16", "bf16"]
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -50,8 +52,7 @@ class TrainingConfig:
     adam_beta2: float = 0.95
     adam_weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    mixed_precision: Literal["auto", "no", "fp16", "bf16"] | None = None  # None: as accelerate is configured; auto:
-    # bf16 where the device computes in it, else no
+    mixed_precision: Precision | None = None  # auto: bf16 if the device computes in it; None: as accelerate is set up
     gradient_checkpointing: bool = False
     use_ema: bool = True
     ema_decay: float = 0.999

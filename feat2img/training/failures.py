@@ -62,7 +62,7 @@ def explain(error: BaseException, output_dir: Path) -> str | None:
 
 
 def _lost_a_worker(error: BaseException) -> bool:
-    """Whether a data worker was gone when it should have handed over a batch, which PyTorch tells as it comes."""
+    """Whether the connection to a data worker broke while it handed over a batch, for which PyTorch has no message."""
     frames = traceback.extract_tb(error.__traceback__)
     lost = isinstance(error, ConnectionError | EOFError | FileNotFoundError)
     return lost and any("multiprocessing" in Path(frame.filename).parts for frame in frames)
