@@ -12,7 +12,10 @@ from pathlib import Path
 
 from . import measure
 
-NAMES = ("start", "extraction", "training_step", "sampling", "compiled", "profiles", "scale", "imagenet", "memory")
+NAMES = (
+    "start", "extraction", "training_step", "sampling", "compiled", "profiles", "scale", "imagenet", "memory",
+    "allocation",
+)  # fmt: skip
 FOLDER = Path(__file__).parent
 
 

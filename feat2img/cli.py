@@ -9,6 +9,7 @@ import sys
 from . import __version__
 from .commands import COMMANDS
 from .commands.options import DONE, FAILED, INTERRUPTED, Parser, report_error
+from .memory import keep_freed_memory
 
 ABOUT = """Turn the features of a vision network back into images.
 
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or DONE)
     hide_bars_in_pipes()
+    keep_freed_memory()
     try:
         return args.run(args)
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ PACKAGE = Path(feat2img.__file__).parent
 CHAIN = ["data", "features", "models", "pipelines"]
 ALLOWED = {
     **{name: set(CHAIN[: index + 1]) for index, name in enumerate(CHAIN)},
-    "training": {*CHAIN, "training"},
+    "training": {*CHAIN, "training", "memory"},
     "evaluation": {*CHAIN, "evaluation"},
     "app": {*CHAIN, "evaluation", "app"},
 }

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from ..data import ImageTransform, PhotoDataset, SkipTally, load_photos
 from ..data.files import only_user_of
 from ..features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
+from ..memory import keep_freed_memory
 from .accelerator import make_accelerator, precision_notice, settle_precision, start_trackers
 from .checkpoints import all_finite, find_checkpoint, save_checkpoint, tidy_checkpoints
 from .config import GANConfig, TrainingConfig
@@ -37,7 +38,8 @@ STATISTICS_IMAGES = 1024  # per-channel statistics of the features come from so 
 def train(config: TrainingConfig) -> Path:
     """Train a decoder and write the finished pipeline to `config.output_dir`; returns that folder.
 
-    SIGTERM and Ctrl-C save a checkpoint and return; before the first step they return at once.
+    SIGTERM and Ctrl-C save a checkpoint and return; before the first step they return at once. The process keeps the
+    memory that it frees (`keep_freed_memory`).
 
     Raises:
         ValueError: bad settings, data or checkpoint, an output folder in use, a loss that is not finite, and what
@@ -46,6 +48,7 @@ def train(config: TrainingConfig) -> Path:
     output_dir = Path(config.output_dir)
     if output_dir.is_file():
         raise ValueError(f"output_dir {output_dir} is a file; give a folder")
+    keep_freed_memory()
     with StopRequest() as stop, one_line_failures(output_dir):
         try:
             with only_user_of(output_dir) if is_first_process() else nullcontext():
