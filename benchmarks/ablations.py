@@ -62,7 +62,7 @@ GROUPS = {
         Row("gan, perceptual behind it too", "gan", f"{GAN} --adversarial_weight 0"),
         Row("gan, patch adversary", "gan", f"{GAN} --discriminator patch --adversarial_weight 0.02"),
         Row("gan, all to the hook", "gan", f"{GAN} {HOOK}"),
-        Row("gan, adversary three times as heavy", "gan", f"{GAN} --adversarial_weight 0.3"),
+        Row("gan, adversary a third as heavy", "gan", f"{GAN} --adversarial_weight 0.1"),
         Row("gan, relativistic R1 R2", "gan", f"{GAN} --adversarial_loss relativistic --gradient_penalty 1"),
         Row("gan, adversary from half the run", "gan", f"{GAN} --adversarial_start 0.5"),
     ],
@@ -127,8 +127,7 @@ def train(row: Row, options, work: Path) -> None:
     if row.of is not None or (work / row.folder / "training.json").is_file():
         return
     work.mkdir(parents=True, exist_ok=True)
-    threads = max(1, (os.cpu_count() or 1) // options.parallel)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads_of_each(options))}
     sys.stdout.write(f"training: {row.name}\n")
     sys.stdout.flush()
     with (work / f"{row.folder}.log").open("w") as log:
@@ -137,6 +136,11 @@ def train(row: Row, options, work: Path) -> None:
         )
     if done.returncode:
         raise SystemExit(f"training {row.name!r} failed; see {log.name}")
+
+
+def threads_of_each(options) -> int:
+    """Threads of one training: its share of this process's, which OMP_NUM_THREADS sets."""
+    return max(1, torch.get_num_threads() // options.parallel)
 
 
 def judge(rows: list[Row], options, work: Path) -> dict[str, dict]:
@@ -163,7 +167,7 @@ def page(scores: dict[str, dict], options, work: Path) -> str:
     """The page's markdown: a table for each group with at least one judged row."""
     parts = [
         "# Ablations\n\nWritten by `python -m benchmarks.ablations`. Every row is a training of the quickstart "
-        f"preset for {options.minutes:g} minutes on {max(1, (os.cpu_count() or 1) // options.parallel)} of the "
+        f"preset for {options.minutes:g} minutes on {threads_of_each(options)} of the "
         f"machine's cores ({options.parallel} side by side), judged on {options.num_images:,} validation photos; "
         "brackets are 95 % intervals, of means or, for the differences, of paired differences to the first row of "
         f"the table. {machine()}.\n"

@@ -8,6 +8,7 @@ from torch import nn
 from ..data import pixels_to_uint8, uint8_to_pixels
 from ..models import FeatureDiscriminator, PatchDiscriminator
 from .config import TrainingConfig
+from .examples import ExampleNoise
 from .losses import (
     discriminator_accuracy,
     discriminator_hinge_loss,
@@ -16,6 +17,8 @@ from .losses import (
     squared_gradient,
 )
 from .perceptual import EncoderPerceptualLoss, FeatureMaps
+
+PATCH_SIZE = 4  # side of the pixel patches that a "feature" discriminator reads
 
 
 class Adversary:
@@ -40,7 +43,7 @@ class Adversary:
         """What the discriminator reads of images: the pixels, or patches of 4 x 4 pixels and the perceptual maps."""
         if self.config.discriminator == "patch":
             return [pixels]
-        return [F.pixel_unshuffle(pixels, 4), *maps.values()]
+        return [F.pixel_unshuffle(pixels, PATCH_SIZE), *maps.values()]
 
     def judge(self, discriminator: nn.Module, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """The discriminator's logits (B, 1, s, s), one map or one for each level."""
@@ -102,3 +105,20 @@ class Adversary:
             parameter.requires_grad_(True)
         discriminator.train()
         return torch.stack(losses).mean()
+
+
+def random_shift(noise: ExampleNoise) -> torch.Tensor:
+    """Rows and columns (B, 2), each in [0, PATCH_SIZE), that `shifted` leaves out at the top and the left."""
+    return torch.stack([noise.integers(PATCH_SIZE), noise.integers(PATCH_SIZE)], dim=1)
+
+
+def shifted(images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """(B, 3, S, S) and (B, 2) => (B, 3, S - PATCH_SIZE, S - PATCH_SIZE).
+
+    What the discriminator reads is shifted (Zhao et al. 2020, arXiv:2006.10738, "translation"), real and generated
+    image alike: patches that always lie on one grid let the generator repeat a texture on that grid unseen.
+    """
+    size = images.shape[-1] - PATCH_SIZE
+    return torch.stack(
+        [image[:, y : y + size, x : x + size] for image, (y, x) in zip(images, shift.tolist(), strict=True)]
+    )

@@ -14,6 +14,7 @@ from ..features import TimmFeatureEncoder
 from ..models import FeatureProjector
 from ..pipelines import Feat2ImgDiffusionPipeline
 from ..pipelines.diffusion import denoise
+from .adversary import random_shift
 from .config import DiffusionConfig
 from .direct import DirectDecoder, load_direct_decoder
 from .examples import ExampleNoise
@@ -127,10 +128,10 @@ class DiffusionTask(TrainingTask):
         if judged:
             chosen = self.counting(timesteps, drop)
             generated, real = self.implied_image(output, timesteps)[chosen], pixels[chosen]
-            maps = self.perceptual_maps(generated, real, progress)
-            loss = loss + self.image_terms(real, generated, maps, progress, logs)
+            maps, shift = self.perceptual_maps(generated, real, progress), random_shift(noise)[chosen]
+            loss = loss + self.image_terms(real, generated, maps, shift, progress, logs)
         self.update(loss, self.decoder, self.optimizer)
-        judge_logs = self.discriminator_step(real, generated, maps, progress) if judged else {}
+        judge_logs = self.discriminator_step(real, generated, maps, shift, progress) if judged else {}
         return {"loss": loss.detach(), **{name: value.detach() for name, value in logs.items()}, **judge_logs}
 
     def counting(self, timesteps: torch.Tensor, drop: torch.Tensor) -> torch.Tensor:

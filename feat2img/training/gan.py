@@ -6,6 +6,7 @@ from accelerate import Accelerator
 from ..features import TimmFeatureEncoder
 from ..models import FeatureGenerator
 from ..pipelines import Feat2ImgGANPipeline
+from .adversary import random_shift
 from .config import GANConfig
 from .direct import DirectDecoder
 from .examples import ExampleNoise
@@ -32,20 +33,22 @@ class GANTask(TrainingTask):
             generated = self.decoder(features).float()
         maps = self.perceptual_maps(generated, pixels, progress)
         # the generator first: accumulated micro-batches then meet one discriminator, as a large batch does
-        logs = self.generator_step(pixels, generated, maps, progress)
-        return logs | self.discriminator_step(pixels, generated, maps, progress)
+        shift = random_shift(noise)
+        logs = self.generator_step(pixels, generated, maps, shift, progress)
+        return logs | self.discriminator_step(pixels, generated, maps, shift, progress)
 
     def generator_step(
         self,
         pixels: torch.Tensor,
         generated: torch.Tensor,
         maps: tuple[FeatureMaps, FeatureMaps] | None,
+        shift: torch.Tensor,
         progress: float,
     ) -> dict:
         """Update the generator; the discriminator only judges."""
         logs = {"pixel_loss": (generated - pixels).abs().mean()}
         g_loss = self.config.pixel_weight * logs["pixel_loss"]
-        g_loss = g_loss + self.image_terms(pixels, generated, maps, progress, logs)
+        g_loss = g_loss + self.image_terms(pixels, generated, maps, shift, progress, logs)
         self.update(g_loss, self.decoder, self.optimizer)
         return {"g_loss": g_loss.detach(), **{name: value.detach() for name, value in logs.items()}}
 

@@ -19,7 +19,7 @@ _QUICKSTART = dict(
     encoder="tf_efficientnet_lite0.in1k", encoder_layers=("blocks.4",), feature_cache_dir="feature-cache",
     mixed_precision="auto", max_train_minutes=60, train_batch_size=8, lr_warmup_steps=50, ema_decay=0.998,
     perceptual_layers=("blocks.0", "blocks.1", "blocks.2", "blocks.4", "blocks.6", "bn2"), discriminator="feature",
-    discriminator_learning_rate=6e-4, adversarial_weight=0.1, projector_blocks=1, export_dtype="float16",
+    discriminator_learning_rate=6e-4, adversarial_weight=0.3, projector_blocks=1, export_dtype="float16",
     checkpointing_steps=500, validation_steps=500,
 )  # fmt: skip
 
@@ -39,7 +39,7 @@ DIFFUSION_PRESETS = {
     "imagenette-resnet50": DiffusionConfig(encoder="resnet50.a1_in1k"),
     "quickstart": DiffusionConfig(
         **_QUICKSTART, learning_rate=1e-3, discriminator_start=0.0, adversarial_start=0.02, projector_channels=128,
-        patch_size=4, conditioning="concat", map_channels=32, unet_block_out_channels=(64, 96, 128),
+        patch_size=4, conditioning="concat", map_channels=32, unet_block_out_channels=(64, 96, 96),
         unet_layers_per_block=1, condition_dropout=0.0, denoising_weight=0.1, perceptual_weight=1.0,
         perceptual_max_timestep=1000, few_steps=2, num_inference_steps=2,
     ),

@@ -9,7 +9,7 @@ from diffusers.training_utils import EMAModel
 from ..features import ChannelStatistics, TimmFeatureEncoder
 from ..models import FeatureProjector
 from ..pipelines import Feat2ImgPipeline
-from .adversary import Adversary
+from .adversary import Adversary, shifted
 from .config import TrainingConfig
 from .examples import ExampleNoise
 from .perceptual import EncoderPerceptualLoss, FeatureMaps
@@ -131,12 +131,13 @@ class TrainingTask(ABC):
         pixels: torch.Tensor,
         generated: torch.Tensor,
         maps: tuple[FeatureMaps, FeatureMaps] | None,
+        shift: torch.Tensor,
         progress: float,
     ) -> dict:
         """Update the discriminator once its part of the run has come; the decoder stays as it is."""
         if self.adversary is None or progress < self.config.discriminator_start:
             return {}
-        d_loss, logs = self.adversary.discriminator_loss(pixels, generated, maps)
+        d_loss, logs = self.adversary.discriminator_loss(shifted(pixels, shift), shifted(generated, shift), maps)
         self.update(d_loss, self.adversary.discriminator, self.discriminator_optimizer)
         return logs
 
@@ -145,16 +146,22 @@ class TrainingTask(ABC):
         pixels: torch.Tensor,
         generated: torch.Tensor,
         maps: tuple[FeatureMaps, FeatureMaps] | None,
+        shift: torch.Tensor,
         progress: float,
         logs: dict,
     ) -> torch.Tensor | float:
-        """Weighted perceptual and adversarial terms of generated images, each of which joins `logs`."""
+        """Weighted perceptual and adversarial terms of generated images, each of which joins `logs`.
+
+        Args:
+            shift: (B, 2), of `random_shift`; the same for both sides of the adversary.
+        """
         config, total = self.config, 0.0
         if config.perceptual_weight:
             logs["perceptual_loss"] = self.perceptual.distance(*maps).mean()
             total = total + config.perceptual_weight * logs["perceptual_loss"]
         if self.adversary is not None and progress >= config.adversarial_start:
-            logs["adversarial_loss"] = self.adversary.generator_loss(pixels, generated, maps)
+            pair = shifted(pixels, shift), shifted(generated, shift)
+            logs["adversarial_loss"] = self.adversary.generator_loss(*pair, maps)
             total = total + config.adversarial_weight * logs["adversarial_loss"]
         return total
 

@@ -4,6 +4,7 @@ from accelerate import Accelerator
 from torch.nn.functional import l1_loss
 
 from feat2img.data import pixels_to_uint8, uint8_to_pixels
+from feat2img.training.adversary import random_shift
 from feat2img.training.examples import ExampleNoise
 from feat2img.training.gan import GANTask
 from feat2img.training.perceptual import EncoderPerceptualLoss
@@ -11,6 +12,7 @@ from feat2img.training.perceptual import EncoderPerceptualLoss
 COARSE = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
 PIXELS = torch.nn.functional.interpolate(COARSE, (32, 32), mode="bilinear")
 NOISE = ExampleNoise(0, 0, 2, torch.device("cpu"))
+SHIFT = torch.tensor([[1, 3], [0, 2]])
 
 
 @pytest.fixture
@@ -28,11 +30,16 @@ def make_task(make_config, make_encoder):
 
 def generator_step(task):
     generated = task.decoder(task.encoder(PIXELS))
-    return task.generator_step(PIXELS, generated, task.perceptual_maps(generated, PIXELS, 1.0), 1.0)
+    return task.generator_step(PIXELS, generated, task.perceptual_maps(generated, PIXELS, 1.0), SHIFT, 1.0)
 
 
 def discriminator_step(task, generated):
-    return task.discriminator_step(PIXELS, generated, task.perceptual_maps(generated, PIXELS, 1.0), 1.0)
+    return task.discriminator_step(PIXELS, generated, task.perceptual_maps(generated, PIXELS, 1.0), SHIFT, 1.0)
+
+
+def cut(images):
+    """What the adversary reads of them at SHIFT, counted out by hand."""
+    return torch.stack([images[0, :, 1:29, 3:31], images[1, :, 0:28, 2:30]])
 
 
 def weights(module):
@@ -80,7 +87,7 @@ def test_the_generators_loss_by_hand(make_task):
     with torch.no_grad():
         pixel = l1_loss(generated, PIXELS)
         perceptual = EncoderPerceptualLoss(task.encoder)(generated, PIXELS).mean()
-        adversarial = -task.adversary.discriminator.eval()(generated).mean()
+        adversarial = -task.adversary.discriminator.eval()(cut(generated)).mean()
         task.adversary.discriminator.train()
     logs = generator_step(task)
     torch.testing.assert_close(logs["pixel_loss"], pixel)
@@ -96,8 +103,19 @@ def test_the_discriminator_sees_generated_images_as_eight_bit(make_task):
     task.adversary.discriminator.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
     discriminator_step(task, torch.rand(2, 3, 32, 32) * 3 - 1.5)
     fake = seen[0][2:]
-    assert torch.equal(seen[0][:2], PIXELS)
+    assert torch.equal(seen[0][:2], cut(PIXELS))
     assert torch.equal(fake, uint8_to_pixels(pixels_to_uint8(fake))) and fake.abs().max() <= 1
+
+
+def test_a_step_shifts_real_and_generated_images_alike(make_task):
+    """A decoder that returns the photos shows the adversary the same pixels twice."""
+    task = make_task(pixel_weight=1.0, perceptual_weight=0.0)
+    photos = uint8_to_pixels(pixels_to_uint8(PIXELS))
+    seen = []
+    task.adversary.discriminator.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
+    for _ in range(4):
+        task.discriminator_step(photos, photos, None, random_shift(NOISE), 1.0)
+    assert all(torch.equal(*batch.chunk(2)) for batch in seen)
 
 
 def test_gradients_are_finite_and_reach_every_weight(make_task):
