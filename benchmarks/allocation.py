@@ -88,8 +88,8 @@ def run(options: argparse.Namespace) -> Section:
         figures[path] = statistics.median(ratios)
     text = (
         f"float32, 224 px, batches of {BATCH}, random weights of networks that the repository lacks, {rounds} rounds "
-        "of two fresh processes in turns: one as it is, one after `keep_freed_memory()`, which `train` and the command "
-        "line call first. Pages of 4 KiB that the system had to hand out, and the largest resident memory, of each.\n\n"
+        "of two fresh processes in turns: one as it is, one after `keep_freed_memory()`, which `train` and the "
+        "command line call first. Pages that the system handed out, and the largest resident memory, of each.\n\n"
         + table(
             ["path", "ms / image, plain", "kept", "times as fast (median)", "smallest", "largest",
              "pages / image, plain", "kept", "peak MiB, plain", "kept"],
