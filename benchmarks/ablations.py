@@ -21,7 +21,7 @@ from feat2img.evaluation.decoding import load_pipeline
 from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
 
 from .measure import machine, parser, table
-from .quality import METRICS, Judge, decoder_of
+from .quality import METRICS, Judge
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "source" / "ablations.md"
@@ -33,7 +33,10 @@ EVERY_STEP = "--few_steps None --num_inference_steps 4 --denoising_weight 1"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One training: the script's flags over the quickstart preset; `{start}` stands for the row "start"'s pipeline."""
+    """One training: the script's flags over the quickstart preset.
+
+    In them `{start}` stands for the row "start"'s pipeline and `{work}` for the folder of all.
+    """
 
     name: str
     kind: str  # gan or diffusion
@@ -51,8 +54,10 @@ START = Row("start", "gan", "--adversarial_weight 0")
 GROUPS = {
     "From nothing: features": [
         START,
+        Row("start, batches of 8", "gan", f"{START.flags} --train_batch_size 8"),
         Row("start, normalisation log1p", "gan", f"{START.flags} --feature_normalization log1p"),
         Row("start, normalisation none", "gan", f"{START.flags} --feature_normalization none"),
+        Row("start, two layers", "gan", f"{START.flags} --encoder_layers blocks.2 blocks.4"),
         Row("start, crops instead of a cache", "gan", f"{START.flags} --feature_cache_dir None --random_crop"),
     ],
     "GAN, going on from the start": [
@@ -113,7 +118,7 @@ def main() -> None:
 
 def command(row: Row, options, work: Path) -> list[str]:
     """The training's command line, as the page shows it."""
-    flags = row.flags.format(start=work / START.folder)
+    flags = row.flags.format(work=work, start=work / START.folder)
     shared = (
         f"--preset quickstart --dataset_name {options.dataset} --feature_cache_dir {work / 'cache'} "
         f"--max_train_minutes {options.minutes:g} --lr_warmup_steps 20 --report_to none "
@@ -152,9 +157,9 @@ def judge(rows: list[Row], options, work: Path) -> dict[str, dict]:
         if row.name in scores:
             continue
         judge = judge or Judge(options.dataset, options.num_images, load_encoder(work))
-        reconstruct = decoder_of(work / row.folder, row.guidance_scale)
         training = json.loads((work / row.folder / "training.json").read_text())
-        scores[row.name] = {"images_seen": training["images_seen"], **judge.score(reconstruct, row.name)}
+        own = judge.score_pipeline(work / row.folder, row.guidance_scale)
+        scores[row.name] = {"images_seen": training["images_seen"], **own}
         path.write_text(json.dumps(scores))
     return scores
 

@@ -25,12 +25,11 @@ def fast_arithmetic() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=FAST_DTYPE == torch.bfloat16)
 
 
-def decoder_of(folder: Path, guidance_scale: float | None = None) -> Callable[[torch.Tensor, list[int]], torch.Tensor]:
-    """A saved pipeline as `Judge.score` takes it, in `FAST_DTYPE`."""
-    pipeline = load_pipeline(str(folder), torch.device("cpu"), str(FAST_DTYPE).removeprefix("torch."))
-    return lambda features, indices: decode(
-        pipeline, features.to(FAST_DTYPE), indices, seed=0, guidance_scale=guidance_scale
-    )
+@torch.no_grad()
+def encode(encoder: TimmFeatureEncoder, images: torch.Tensor) -> torch.Tensor:
+    """Features of uint8 images, float32."""
+    with fast_arithmetic():
+        return encoder(uint8_to_pixels(images)).float()
 
 
 class Judge:
@@ -38,7 +37,7 @@ class Judge:
 
     Args:
         dataset: as `load_photos` takes it; `count` photos of its validation split, a fixed choice.
-        encoder: whose features the decoders read.
+        encoder: whose features `score`'s decoders read and feature cosine compares.
     """
 
     def __init__(self, dataset: str, count: int, encoder: TimmFeatureEncoder, resize_size: int = 256):
@@ -49,13 +48,17 @@ class Judge:
         self.encoder, self.verifier, self.scorer = encoder, Verifier(), ImageScorer()
         self.originals = torch.stack([pixels_to_uint8(photos[i]["pixel_values"]) for i in range(len(photos))])
         batches = tqdm(self.originals.split(BATCH), desc="originals", disable=None, leave=False)
-        self.references = [(batch, self.encode(batch), self.verifier(batch)) for batch in batches]
+        self.references = [(batch, encode(encoder, batch), self.verifier(batch)) for batch in batches]
 
-    @torch.no_grad()
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of uint8 images, float32."""
-        with fast_arithmetic():
-            return self.encoder(uint8_to_pixels(images)).float()
+    def score_pipeline(self, folder: Path, guidance_scale: float | None = None) -> dict[str, list[float]]:
+        """`score` of a saved pipeline in `FAST_DTYPE`, whose own encoder encodes the photos."""
+        pipeline = load_pipeline(str(folder), torch.device("cpu"), str(FAST_DTYPE).removeprefix("torch."))
+
+        def reconstruct(_: torch.Tensor, indices: list[int]) -> torch.Tensor:
+            features = encode(pipeline.encoder, self.originals[indices])
+            return decode(pipeline, features.to(FAST_DTYPE), indices, seed=0, guidance_scale=guidance_scale)
+
+        return self.score(reconstruct, folder.name)
 
     @torch.no_grad()
     def score(self, decode: Callable[[torch.Tensor, list[int]], torch.Tensor], name: str) -> dict[str, list[float]]:
@@ -72,7 +75,7 @@ class Judge:
             values = {
                 "lpips": self.scorer.lpips(images, originals),
                 "verifier_top1": agreement(self.verifier(images), opinion)["verifier_top1"],
-                "feature_cosine": feature_cosine(self.encode(images), features),
+                "feature_cosine": feature_cosine(encode(self.encoder, images), features),
                 "psnr": psnr(images, originals),
                 "sharpness": sharpness(images, originals),
             }
