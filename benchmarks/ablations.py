@@ -21,7 +21,7 @@ from feat2img.evaluation.decoding import load_pipeline
 from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
 
 from .measure import machine, parser, table
-from .quality import METRICS, Judge
+from .quality import METRICS, Judge, resize_size
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "source" / "ablations.md"
@@ -54,7 +54,6 @@ START = Row("start", "gan", "--adversarial_weight 0")
 GROUPS = {
     "From nothing: features": [
         START,
-        Row("start, batches of 8", "gan", f"{START.flags} --train_batch_size 8"),
         Row("start, normalisation log1p", "gan", f"{START.flags} --feature_normalization log1p"),
         Row("start, normalisation none", "gan", f"{START.flags} --feature_normalization none"),
         Row("start, two layers", "gan", f"{START.flags} --encoder_layers blocks.2 blocks.4"),
@@ -96,6 +95,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("rows", nargs="*", metavar="ROW", help="names of rows (default: all)")
     options.add_argument("--minutes", type=float, default=10.0, help="budget of each training")
+    options.add_argument("--image_size", type=int, default=224, help="crop, pixels; a multiple of 16")
     options.add_argument("--num_images", type=int, default=1000, help="validation photos that judge")
     options.add_argument("--parallel", type=int, default=1, help="trainings side by side, each on its share of cores")
     options.add_argument("--work_dir", default="out/ablations", help="trained pipelines, feature cache, scores")
@@ -121,6 +121,7 @@ def command(row: Row, options, work: Path) -> list[str]:
     flags = row.flags.format(work=work, start=work / START.folder)
     shared = (
         f"--preset quickstart --dataset_name {options.dataset} --feature_cache_dir {work / 'cache'} "
+        f"--image_size {options.image_size} --resize_size {resize_size(options.image_size)} "
         f"--max_train_minutes {options.minutes:g} --lr_warmup_steps 20 --report_to none "
         "--resume_from_checkpoint latest"
     )
@@ -172,7 +173,7 @@ def page(scores: dict[str, dict], options, work: Path) -> str:
     """The page's markdown: a table for each group with at least one judged row."""
     parts = [
         "# Ablations\n\nWritten by `python -m benchmarks.ablations`. Every row is a training of the quickstart "
-        f"preset for {options.minutes:g} minutes on {threads_of_each(options)} of the "
+        f"preset at {options.image_size} px for {options.minutes:g} minutes on {threads_of_each(options)} of the "
         f"machine's cores ({options.parallel} side by side), judged on {options.num_images:,} validation photos; "
         "brackets are 95 % intervals, of means or, for the differences, of paired differences to the first row of "
         f"the table. {machine()}.\n"

@@ -20,6 +20,11 @@ METRICS = {"lpips": "LPIPS ↓", "verifier_top1": "verifier top-1 ↑", "feature
            "psnr": "PSNR, dB ↑", "sharpness": "sharpness → 1"}  # fmt: skip
 
 
+def resize_size(image_size: int) -> int:
+    """Short side before the crop, in the recipe's proportion of 256 to 224."""
+    return round(image_size * 256 / 224)
+
+
 def fast_arithmetic() -> torch.autocast:
     """Convolutions and matrix products in `FAST_DTYPE`."""
     return torch.autocast("cpu", torch.bfloat16, enabled=FAST_DTYPE == torch.bfloat16)
@@ -40,10 +45,10 @@ class Judge:
         encoder: whose features `score`'s decoders read and feature cosine compares.
     """
 
-    def __init__(self, dataset: str, count: int, encoder: TimmFeatureEncoder, resize_size: int = 256):
+    def __init__(self, dataset: str, count: int, encoder: TimmFeatureEncoder):
         size = encoder.config.image_size
         photos = PhotoDataset(
-            load_photos(dataset, "validation", num_images=count, seed=0), ImageTransform(size, resize_size)
+            load_photos(dataset, "validation", num_images=count, seed=0), ImageTransform(size, resize_size(size))
         )
         self.encoder, self.verifier, self.scorer = encoder, Verifier(), ImageScorer()
         self.originals = torch.stack([pixels_to_uint8(photos[i]["pixel_values"]) for i in range(len(photos))])

@@ -1,10 +1,11 @@
 """Our decoders against diffusers' own ViT decoder of its representation autoencoder, at one budget of processor time.
 
-python -m benchmarks.rae_decoder --dataset DATA --minutes 30 --work_dir out/rae
+python -m benchmarks.rae_decoder --dataset DATA --minutes 30 --image_size 112 --work_dir out/rae
 
 The rival is `RAEDecoder` at that class's default size with the loss and the optimiser settings of diffusers'
 `train_autoencoder_rae.py` (L1, AdamW 1e-4, batches of 8, cosine with warm-up), on the same cached features, images,
-resolution and precision. Two thirds of the diffusion decoder's minutes go to the GAN that is its first guess.
+resolution and precision. Ours are the quickstart preset with a smaller generator and a lighter adversary, which suit
+so few minutes. Two thirds of the diffusion decoder's minutes go to the GAN that is its first guess.
 """
 
 import argparse
@@ -23,27 +24,28 @@ from tqdm.auto import tqdm
 
 from feat2img.data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8
 from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
-from feat2img.features import CachedPhotoDataset, FeatureCache, TimmFeatureEncoder, build_feature_cache
+from feat2img.features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
 from feat2img.training.examples import EndlessBatches, endless_loader
 from feat2img.training.presets import GAN_PRESETS
 
 from .ablations import Row, interval, train
 from .measure import machine, parser, table
-from .quality import FAST_DTYPE, METRICS, Judge, fast_arithmetic
+from .quality import FAST_DTYPE, METRICS, Judge, fast_arithmetic, resize_size
 
 BATCH, LEARNING_RATE, WARM_UP = 8, 1e-4, 500
+SMALL = "--block_out_channels 128 96 64 --layers_per_block 1 --projector_channels 128 --learning_rate 1e-3"
 # each decoder's trainings with their shares of the minutes; the last makes the pipeline
 OURS = {
-    "ours, GAN": {Row("gan", "gan", ""): 1},
+    "ours, GAN": {Row("gan", "gan", f"{SMALL} --adversarial_weight 0.1"): 1},
     "ours, diffusion": {
-        Row("guess", "gan", ""): 2 / 3,
-        Row("diffusion", "diffusion", "--first_guess {work}/guess"): 1 / 3,
+        Row("guess", "gan", f"{SMALL} --adversarial_weight 0"): 2 / 3,
+        Row("diffusion", "diffusion", "--adversarial_weight 0.1 --first_guess {work}/guess"): 1 / 3,
     },
 }
 
 
 class ViTRival(torch.nn.Module):
-    """`RAEDecoder` on standardised features: (B, C, 14, 14) => pixels (B, 3, 224, 224) in about [0, 1]."""
+    """`RAEDecoder` on standardised features: (B, C, side, side) => pixels (B, 3, S, S) in about [0, 1]."""
 
     def __init__(self, channels: int, side: int, image_size: int, mean: torch.Tensor, std: torch.Tensor):
         super().__init__()
@@ -58,13 +60,11 @@ class ViTRival(torch.nn.Module):
         return self.decoder.unpatchify(self.decoder(tokens).logits)
 
 
-def train_rival(cache: FeatureCache, examples: CachedPhotoDataset, minutes: float, path: Path) -> tuple[ViTRival, int]:
-    """Train for so many minutes, or take what an earlier run left; returns the model and the images seen."""
-    torch.manual_seed(0)
-    model = ViTRival(cache.feature_shape[0], cache.feature_shape[1], 224, cache.mean, cache.std)
+def train_rival(model: ViTRival, examples: CachedPhotoDataset, minutes: float, path: Path) -> int:
+    """Train for so many minutes, or load what an earlier run left; returns the images seen."""
     if path.is_file():
         model.load_state_dict(load_file(path))
-        return model, json.loads(path.with_suffix(".json").read_text())["images_seen"]
+        return json.loads(path.with_suffix(".json").read_text())["images_seen"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.999), weight_decay=1e-2)
     began, steps = time.monotonic(), 0
     loader = endless_loader(examples, EndlessBatches(len(examples), BATCH, seed=0), num_workers=0)
@@ -86,12 +86,13 @@ def train_rival(cache: FeatureCache, examples: CachedPhotoDataset, minutes: floa
         bar.set_postfix(loss=f"{loss.item():.3f}")
     save_file(model.state_dict(), path)
     path.with_suffix(".json").write_text(json.dumps({"images_seen": steps * BATCH}))
-    return model, steps * BATCH
+    return steps * BATCH
 
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--minutes", type=float, default=30.0, help="budget of each decoder")
+    options.add_argument("--image_size", type=int, default=224, help="crop, pixels; a multiple of 16")
     options.add_argument("--num_images", type=int, default=1000, help="validation photos that judge")
     options.add_argument("--work_dir", default="out/rae", help="trained decoders and the feature cache")
     options = options.parse_args()
@@ -103,12 +104,15 @@ def main() -> None:
         train(row, argparse.Namespace(**{**vars(options), "minutes": options.minutes * share}), work)
 
     preset = GAN_PRESETS["quickstart"]
-    encoder = TimmFeatureEncoder.from_timm(preset.encoder, preset.encoder_layers, preset.image_size)
-    photos = PhotoDataset(load_photos(options.dataset, "train", size="320px"), ImageTransform(224, 256))
+    encoder = TimmFeatureEncoder.from_timm(preset.encoder, preset.encoder_layers, options.image_size)
+    transform = ImageTransform(options.image_size, resize_size(options.image_size))
+    photos = PhotoDataset(load_photos(options.dataset, "train", size="320px"), transform)
     autocast_dtype = None if FAST_DTYPE == torch.float32 else FAST_DTYPE
     cache = build_feature_cache(encoder, photos, work / "cache", flips=True, autocast_dtype=autocast_dtype)
     examples = CachedPhotoDataset(photos, cache, random_flip=True)
-    rival, seen = train_rival(cache, examples, options.minutes, work / "rae.safetensors")
+    torch.manual_seed(0)
+    rival = ViTRival(*cache.feature_shape[:2], options.image_size, cache.mean, cache.std)
+    seen = train_rival(rival, examples, options.minutes, work / "rae.safetensors")
 
     def decode_rival(features: torch.Tensor, indices: list[int]) -> torch.Tensor:
         with fast_arithmetic():
@@ -134,7 +138,8 @@ def report(scores: dict[str, dict], images: dict[str, int], options) -> str:
             paired = (paired_difference(own[metric], scores[rival][metric]) for metric in METRICS)
             differences.append([f"{name} - {rival}", *(interval(value, signed=True) for value in paired)])
     return (
-        f"{options.minutes:g} minutes each, {options.num_images:,} validation photos. {machine()}.\n\n"
+        f"{options.minutes:g} minutes each, {options.image_size} px, {options.num_images:,} validation photos. "
+        f"{machine()}.\n\n"
         + table(["decoder", "images seen", *METRICS.values()], rows)
         + "\n"
         + table(["paired difference", *METRICS.values()], differences)

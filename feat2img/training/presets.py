@@ -17,7 +17,7 @@ _DEBUG = dict(
 
 _QUICKSTART = dict(
     encoder="tf_efficientnet_lite0.in1k", encoder_layers=("blocks.4",), feature_cache_dir="feature-cache",
-    mixed_precision="auto", max_train_minutes=60, lr_warmup_steps=50, ema_decay=0.998,
+    mixed_precision="auto", max_train_minutes=60, train_batch_size=8, lr_warmup_steps=50, ema_decay=0.998,
     perceptual_layers=("blocks.0", "blocks.1", "blocks.2", "blocks.4", "blocks.6", "bn2"), discriminator="feature",
     discriminator_learning_rate=6e-4, adversarial_weight=0.3, projector_blocks=1, export_dtype="float16",
     checkpointing_steps=500, validation_steps=500,
@@ -27,9 +27,7 @@ _QUICKSTART = dict(
 GAN_PRESETS = {
     "imagenette-resnet101": GANConfig(),
     "imagenette-resnet50": GANConfig(encoder="resnet50.a1_in1k"),
-    "quickstart": GANConfig(
-        **_QUICKSTART, train_batch_size=2, learning_rate=6e-4, discriminator_start=0.6, adversarial_start=0.65,
-    ),
+    "quickstart": GANConfig(**_QUICKSTART, learning_rate=6e-4, discriminator_start=0.6, adversarial_start=0.65),
     "debug": GANConfig(
         **_DEBUG, block_out_channels=(32, 16), layers_per_block=1, head_channels=8, discriminator_channels=(8, 16),
         discriminator_start=0.0, adversarial_start=0.0,
@@ -40,9 +38,9 @@ DIFFUSION_PRESETS = {
     "imagenette-resnet101": DiffusionConfig(),
     "imagenette-resnet50": DiffusionConfig(encoder="resnet50.a1_in1k"),
     "quickstart": DiffusionConfig(
-        **_QUICKSTART, train_batch_size=8, learning_rate=1e-3, discriminator_start=0.0, adversarial_start=0.02,
-        projector_channels=128, patch_size=4, conditioning="concat", map_channels=32, unet_layers_per_block=1,
-        unet_block_out_channels=(64, 96, 96), condition_dropout=0.0, denoising_weight=0.1, perceptual_weight=1.0,
+        **_QUICKSTART, learning_rate=1e-3, discriminator_start=0.0, adversarial_start=0.02, projector_channels=128,
+        patch_size=4, conditioning="concat", map_channels=32, unet_block_out_channels=(64, 96, 96),
+        unet_layers_per_block=1, condition_dropout=0.0, denoising_weight=0.1, perceptual_weight=1.0,
         perceptual_max_timestep=1000, few_steps=2, num_inference_steps=2,
     ),
     "debug": DiffusionConfig(
