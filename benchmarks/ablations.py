@@ -1,9 +1,10 @@
 """What each part of a recipe is worth: short trainings of the quickstart decoders at one budget, judged on one choice
 of photos. Writes docs/source/ablations.md.
 
-python -m benchmarks.ablations --dataset DATA --minutes 10 --work_dir out/ablations [ROW ...]
+python -m benchmarks.ablations --dataset DATA --image_size 112 --minutes 4 --work_dir out/ablations [ROW ...]
 
-A row that is finished in `work_dir` is not trained again, so a run that was broken off goes on where it stopped.
+What goes on from the row "start" begins with that one's longer training. A row that is finished in `work_dir` is not
+trained again, so a run that was broken off goes on where it stopped.
 """
 
 import dataclasses
@@ -25,7 +26,10 @@ from .quality import METRICS, Judge, resize_size
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "source" / "ablations.md"
-GAN = "--init_from {start} --discriminator_start 0 --adversarial_start 0.05"
+# a generator that so few minutes can teach
+SMALL = "--block_out_channels 128 96 64 --layers_per_block 1 --projector_channels 128 --learning_rate 1e-3"
+NOTHING = f"{SMALL} --adversarial_weight 0"
+GAN = f"{SMALL} --init_from {{start}} --discriminator_start 0 --adversarial_start 0.05"
 DIFFUSION = "--first_guess {start}"
 HOOK = "--perceptual_layers blocks.0 blocks.1 blocks.2 blocks.4"
 EVERY_STEP = "--few_steps None --num_inference_steps 4 --denoising_weight 1"
@@ -49,18 +53,19 @@ class Row:
         return (self.of or self.name).replace(" ", "-").replace(",", "")
 
 
-START = Row("start", "gan", "--adversarial_weight 0")
+START = Row("start", "gan", NOTHING)
 # Each group is compared with its first row.
 GROUPS = {
     "From nothing: features": [
-        START,
-        Row("start, normalisation log1p", "gan", f"{START.flags} --feature_normalization log1p"),
-        Row("start, normalisation none", "gan", f"{START.flags} --feature_normalization none"),
-        Row("start, two layers", "gan", f"{START.flags} --encoder_layers blocks.2 blocks.4"),
-        Row("start, crops instead of a cache", "gan", f"{START.flags} --feature_cache_dir None --random_crop"),
+        Row("from nothing", "gan", NOTHING),
+        Row("from nothing, normalisation log1p", "gan", f"{NOTHING} --feature_normalization log1p"),
+        Row("from nothing, normalisation none", "gan", f"{NOTHING} --feature_normalization none"),
+        Row("from nothing, two layers", "gan", f"{NOTHING} --encoder_layers blocks.2 blocks.4"),
+        Row("from nothing, crops instead of a cache", "gan", f"{NOTHING} --feature_cache_dir None --random_crop"),
     ],
     "GAN, going on from the start": [
         Row("gan", "gan", GAN),
+        START,
         Row("gan, pixel loss alone", "gan", f"{GAN} --perceptual_weight 0 --adversarial_weight 0"),
         Row("gan, perceptual to the hook", "gan", f"{GAN} {HOOK} --adversarial_weight 0"),
         Row("gan, perceptual behind it too", "gan", f"{GAN} --adversarial_weight 0"),
@@ -72,6 +77,7 @@ GROUPS = {
     ],
     "Diffusion on what the start lacks": [
         Row("diffusion", "diffusion", DIFFUSION),
+        START,
         Row("diffusion, cross-attention", "diffusion", f"{DIFFUSION} --conditioning cross_attention"),
         Row("diffusion, both", "diffusion", f"{DIFFUSION} --conditioning both"),
         Row("diffusion, cross-attention without positions", "diffusion",
@@ -95,6 +101,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("rows", nargs="*", metavar="ROW", help="names of rows (default: all)")
     options.add_argument("--minutes", type=float, default=10.0, help="budget of each training")
+    options.add_argument("--start_minutes", type=float, default=20.0, help="budget of the start")
     options.add_argument("--image_size", type=int, default=224, help="crop, pixels; a multiple of 16")
     options.add_argument("--num_images", type=int, default=1000, help="validation photos that judge")
     options.add_argument("--parallel", type=int, default=1, help="trainings side by side, each on its share of cores")
@@ -119,10 +126,11 @@ def main() -> None:
 def command(row: Row, options, work: Path) -> list[str]:
     """The training's command line, as the page shows it."""
     flags = row.flags.format(work=work, start=work / START.folder)
+    minutes = options.start_minutes if row is START else options.minutes
     shared = (
         f"--preset quickstart --dataset_name {options.dataset} --feature_cache_dir {work / 'cache'} "
         f"--image_size {options.image_size} --resize_size {resize_size(options.image_size)} "
-        f"--max_train_minutes {options.minutes:g} --lr_warmup_steps 20 --report_to none "
+        f"--max_train_minutes {minutes:g} --lr_warmup_steps 20 --report_to none "
         "--resume_from_checkpoint latest"
     )
     return shlex.split(f"examples/train_{row.kind}.py {shared} {flags} --output_dir {work / row.folder}")
@@ -173,7 +181,8 @@ def page(scores: dict[str, dict], options, work: Path) -> str:
     """The page's markdown: a table for each group with at least one judged row."""
     parts = [
         "# Ablations\n\nWritten by `python -m benchmarks.ablations`. Every row is a training of the quickstart "
-        f"preset at {options.image_size} px for {options.minutes:g} minutes on {threads_of_each(options)} of the "
+        f"preset, with a smaller generator, at {options.image_size} px for {options.minutes:g} minutes "
+        f"({START.name}: {options.start_minutes:g}) on {threads_of_each(options)} of the "
         f"machine's cores ({options.parallel} side by side), judged on {options.num_images:,} validation photos; "
         "brackets are 95 % intervals, of means or, for the differences, of paired differences to the first row of "
         f"the table. {machine()}.\n"

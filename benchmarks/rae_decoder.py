@@ -28,17 +28,16 @@ from feat2img.features import CachedPhotoDataset, TimmFeatureEncoder, build_feat
 from feat2img.training.examples import EndlessBatches, endless_loader
 from feat2img.training.presets import GAN_PRESETS
 
-from .ablations import Row, interval, train
+from .ablations import NOTHING, SMALL, Row, interval, train
 from .measure import machine, parser, table
 from .quality import FAST_DTYPE, METRICS, Judge, fast_arithmetic, resize_size
 
 BATCH, LEARNING_RATE, WARM_UP = 8, 1e-4, 500
-SMALL = "--block_out_channels 128 96 64 --layers_per_block 1 --projector_channels 128 --learning_rate 1e-3"
 # each decoder's trainings with their shares of the minutes; the last makes the pipeline
 OURS = {
     "ours, GAN": {Row("gan", "gan", f"{SMALL} --adversarial_weight 0.1"): 1},
     "ours, diffusion": {
-        Row("guess", "gan", f"{SMALL} --adversarial_weight 0"): 2 / 3,
+        Row("guess", "gan", NOTHING): 2 / 3,
         Row("diffusion", "diffusion", "--adversarial_weight 0.1 --first_guess {work}/guess"): 1 / 3,
     },
 }
