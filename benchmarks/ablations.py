@@ -29,9 +29,10 @@ PAGE = ROOT / "docs" / "source" / "ablations.md"
 # a generator that so few minutes can teach
 SMALL = "--block_out_channels 128 96 64 --layers_per_block 1 --projector_channels 128 --learning_rate 1e-3"
 NOTHING = f"{SMALL} --adversarial_weight 0"
-GAN = f"{SMALL} --init_from {{start}} --discriminator_start 0 --adversarial_start 0.05"
+BEHIND = "--perceptual_layers blocks.0 blocks.1 blocks.2 blocks.4 blocks.6 bn2"
+GOING_ON = f"{SMALL} --init_from {{start}} --discriminator_start 0 --adversarial_start 0.05"
+GAN = f"{GOING_ON} {BEHIND}"
 DIFFUSION = "--first_guess {start}"
-HOOK = "--perceptual_layers blocks.0 blocks.1 blocks.2 blocks.4"
 EVERY_STEP = "--few_steps None --num_inference_steps 4 --denoising_weight 1"
 
 
@@ -56,8 +57,9 @@ class Row:
 START = Row("start", "gan", NOTHING)
 # Each group is compared with its first row.
 GROUPS = {
-    "From nothing: features": [
+    "From nothing": [
         Row("from nothing", "gan", NOTHING),
+        Row("from nothing, perceptual behind the hook too", "gan", f"{NOTHING} {BEHIND}"),
         Row("from nothing, normalisation log1p", "gan", f"{NOTHING} --feature_normalization log1p"),
         Row("from nothing, normalisation none", "gan", f"{NOTHING} --feature_normalization none"),
         Row("from nothing, two layers", "gan", f"{NOTHING} --encoder_layers blocks.2 blocks.4"),
@@ -67,10 +69,10 @@ GROUPS = {
         Row("gan", "gan", GAN),
         START,
         Row("gan, pixel loss alone", "gan", f"{GAN} --perceptual_weight 0 --adversarial_weight 0"),
-        Row("gan, perceptual to the hook", "gan", f"{GAN} {HOOK} --adversarial_weight 0"),
+        Row("gan, perceptual to the hook", "gan", f"{GOING_ON} --adversarial_weight 0"),
         Row("gan, perceptual behind it too", "gan", f"{GAN} --adversarial_weight 0"),
         Row("gan, patch adversary", "gan", f"{GAN} --discriminator patch --adversarial_weight 0.02"),
-        Row("gan, all to the hook", "gan", f"{GAN} {HOOK}"),
+        Row("gan, all to the hook", "gan", GOING_ON),
         Row("gan, adversary a third as heavy", "gan", f"{GAN} --adversarial_weight 0.1"),
         Row("gan, relativistic R1 R2", "gan", f"{GAN} --adversarial_loss relativistic --gradient_penalty 1"),
         Row("gan, adversary from half the run", "gan", f"{GAN} --adversarial_start 0.5"),

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from feat2img.data import ImageTransform, PhotoDataset, load_photos, pixels_to_uint8
 from feat2img.evaluation.intervals import bootstrap_mean, paired_difference
 from feat2img.features import CachedPhotoDataset, TimmFeatureEncoder, build_feature_cache
+from feat2img.memory import keep_freed_memory
 from feat2img.training.examples import EndlessBatches, endless_loader
 from feat2img.training.presets import GAN_PRESETS
 
@@ -98,6 +99,7 @@ def main() -> None:
     if not options.dataset:
         raise SystemExit("this benchmark needs --dataset, a folder or Hub name with photos to train on")
     options.parallel = 1
+    keep_freed_memory()  # as `train` does for ours
     work = Path(options.work_dir)
     for row, share in itertools.chain(*(trainings.items() for trainings in OURS.values())):
         train(row, argparse.Namespace(**{**vars(options), "minutes": options.minutes * share}), work)

@@ -15,19 +15,24 @@ _DEBUG = dict(
     checkpointing_steps=2,
 )  # fmt: skip
 
+_TO_THE_HOOK = ("blocks.0", "blocks.1", "blocks.2", "blocks.4")  # the hooked layer is the last
+_BEHIND_IT = (*_TO_THE_HOOK, "blocks.6", "bn2")  # for a decoder that has learnt the others: from nothing they delay it
+
 _QUICKSTART = dict(
     encoder="tf_efficientnet_lite0.in1k", encoder_layers=("blocks.4",), feature_cache_dir="feature-cache",
     mixed_precision="auto", max_train_minutes=60, train_batch_size=8, lr_warmup_steps=50, ema_decay=0.998,
-    perceptual_layers=("blocks.0", "blocks.1", "blocks.2", "blocks.4", "blocks.6", "bn2"), discriminator="feature",
-    discriminator_learning_rate=6e-4, adversarial_weight=0.3, projector_blocks=1, export_dtype="float16",
-    checkpointing_steps=500, validation_steps=500,
+    discriminator="feature", discriminator_learning_rate=6e-4, adversarial_weight=0.3, projector_blocks=1,
+    export_dtype="float16", checkpointing_steps=500, validation_steps=500,
 )  # fmt: skip
 
 # The reference recipe is the defaults: ResNet-101 layer3, 224 px, 50 epochs.
 GAN_PRESETS = {
     "imagenette-resnet101": GANConfig(),
     "imagenette-resnet50": GANConfig(encoder="resnet50.a1_in1k"),
-    "quickstart": GANConfig(**_QUICKSTART, learning_rate=6e-4, discriminator_start=0.6, adversarial_start=0.65),
+    "quickstart": GANConfig(
+        **_QUICKSTART, learning_rate=6e-4, perceptual_layers=_TO_THE_HOOK, discriminator_start=0.6,
+        adversarial_start=0.65,
+    ),
     "debug": GANConfig(
         **_DEBUG, block_out_channels=(32, 16), layers_per_block=1, head_channels=8, discriminator_channels=(8, 16),
         discriminator_start=0.0, adversarial_start=0.0,
@@ -38,10 +43,10 @@ DIFFUSION_PRESETS = {
     "imagenette-resnet101": DiffusionConfig(),
     "imagenette-resnet50": DiffusionConfig(encoder="resnet50.a1_in1k"),
     "quickstart": DiffusionConfig(
-        **_QUICKSTART, learning_rate=1e-3, discriminator_start=0.0, adversarial_start=0.02, projector_channels=128,
-        patch_size=4, conditioning="concat", map_channels=32, unet_block_out_channels=(64, 96, 96),
-        unet_layers_per_block=1, condition_dropout=0.0, denoising_weight=0.1, perceptual_weight=1.0,
-        perceptual_max_timestep=1000, few_steps=2, num_inference_steps=2,
+        **_QUICKSTART, learning_rate=1e-3, perceptual_layers=_BEHIND_IT, discriminator_start=0.0,
+        adversarial_start=0.02, projector_channels=128, patch_size=4, conditioning="concat", map_channels=32,
+        unet_block_out_channels=(64, 96, 96), unet_layers_per_block=1, condition_dropout=0.0, denoising_weight=0.1,
+        perceptual_weight=1.0, perceptual_max_timestep=1000, few_steps=2, num_inference_steps=2,
     ),
     "debug": DiffusionConfig(
         **_DEBUG, map_channels=8, token_dim=32, unet_block_out_channels=(32, 64), unet_layers_per_block=1,
