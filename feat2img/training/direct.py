@@ -25,4 +25,6 @@ def load_direct_decoder(path: str) -> DirectDecoder:
     pipeline = Feat2ImgPipeline.from_pretrained(path)
     if not isinstance(pipeline, Feat2ImgGANPipeline):
         raise ValueError(f"{path} holds a {pipeline.kind} pipeline; a first guess comes from a GAN pipeline")
+    for module in (pipeline.projector, pipeline.generator):
+        module.register_to_config(_name_or_path="")  # a folder of this machine, which an export would tell
     return DirectDecoder(pipeline.projector, pipeline.generator).float().eval().requires_grad_(False)

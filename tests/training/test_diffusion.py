@@ -135,6 +135,12 @@ def test_training_starts_from_the_first_guess_and_leaves_its_decoder(make_task, 
     assert not torch.equal(pipe(images=PIXELS, num_inference_steps=3, output_type="pt").images, images)
 
 
+def test_an_export_does_not_tell_where_the_first_guess_lay(make_task, guess_path, tmp_path):
+    make_task(first_guess=guess_path).pipeline().save_pretrained(tmp_path / "exported")
+    written = list((tmp_path / "exported").rglob("*.json"))
+    assert len(written) > 4 and not any(guess_path in path.read_text() for path in written)
+
+
 def test_a_first_guess_comes_from_a_gan_pipeline(make_task, make_diffusion, tmp_path):
     make_diffusion().save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match="holds a diffusion pipeline; a first guess comes from a GAN pipeline"):
