@@ -21,7 +21,7 @@ _BEHIND_IT = (*_TO_THE_HOOK, "blocks.6", "bn2")  # for a decoder that has learnt
 _QUICKSTART = dict(
     encoder="tf_efficientnet_lite0.in1k", encoder_layers=("blocks.4",), feature_cache_dir="feature-cache",
     mixed_precision="auto", max_train_minutes=60, train_batch_size=8, lr_warmup_steps=50, ema_decay=0.998,
-    discriminator="feature", discriminator_learning_rate=6e-4, adversarial_weight=0.3, projector_blocks=1,
+    discriminator="feature", discriminator_learning_rate=6e-4, adversarial_weight=0.1, projector_blocks=1,
     export_dtype="float16", checkpointing_steps=500, validation_steps=500,
 )  # fmt: skip
 
