@@ -89,11 +89,23 @@ class TrainingTask(ABC):
             given = getattr(pipeline, name, None)
             if given is None:
                 raise ValueError(f"{path} is a {pipeline.kind} pipeline without {name}; init_from wants the same kind")
+            if name == "projector":
+                self.check_same_features(path, module.config, given.config)
             try:
                 module.load_state_dict(given.state_dict())
             except RuntimeError as error:
                 reason = str(error).splitlines()[1].strip()
                 raise ValueError(f"{name} of {path} has other shapes than this run's settings ({reason})") from error
+
+    @staticmethod
+    def check_same_features(path: str, own: dict, given: dict) -> None:
+        """Raises ValueError where weights would fit and yet mean something else."""
+        for option, flag in (("normalization", "feature_normalization"), ("use_positions", "feature_positions")):
+            if own[option] != given[option]:
+                raise ValueError(
+                    f"{path} was trained with {flag} {given[option]}, this run has {own[option]}; set {flag} to "
+                    f"{given[option]} to go on from it"
+                )
 
     def make_perceptual_loss(self) -> EncoderPerceptualLoss:
         """On the encoder, or on a deeper one where a layer of the perceptual term lies behind the hooked one."""

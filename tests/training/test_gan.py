@@ -230,6 +230,10 @@ def test_training_may_begin_with_the_weights_of_a_pipeline(make_task, tmp_path):
     assert all(torch.equal(shadows[name], value) for name, value in first.decoder.named_parameters())
     with pytest.raises(ValueError, match="generator of .* has other shapes than this run's settings"):
         make_task(init_from=str(tmp_path / "first"), head_channels=4)
+    for other, flag in ({"feature_normalization": "none"}, "channel"), ({"feature_positions": False}, "True"):
+        (name,) = other
+        with pytest.raises(ValueError, match=f"was trained with {name} {flag}, this run has"):
+            make_task(init_from=str(tmp_path / "first"), **other)
 
 
 def test_training_brings_the_image_nearer(make_task):
