@@ -210,7 +210,7 @@ def section(title: str, rows: list[Row], scores: dict[str, dict], options, work:
         lines.append([row.name, own["images_seen"], *means, *differences])
     commands = "\n".join(
         f"# {row.name}\n" + shlex.join(["accelerate", "launch", *command(row, options, work)])
-        for row in rows
+        for row in sorted(rows, key=lambda row: row is not START)  # others go on from it
         if row.of is None
     )
     shown = commands.replace(str(options.dataset), "DATA").replace(str(work), "out/ablations")
