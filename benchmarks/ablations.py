@@ -182,7 +182,9 @@ def load_encoder(work: Path):
 def page(scores: dict[str, dict], options, work: Path) -> str:
     """The page's markdown: a table for each group with at least one judged row."""
     parts = [
-        "# Ablations\n\nWritten by `python -m benchmarks.ablations`. Every row is a training of the quickstart "
+        "# Ablations\n\nWritten by `python -m benchmarks.ablations --dataset DATA "
+        f"--image_size {options.image_size} --minutes {options.minutes:g} --start_minutes {options.start_minutes:g} "
+        f"--num_images {options.num_images} --parallel {options.parallel}`. Every row is a training of the quickstart "
         f"preset, with a smaller generator, at {options.image_size} px for {options.minutes:g} minutes "
         f"({START.name}: {options.start_minutes:g}) on {threads_of_each(options)} of the "
         f"machine's cores ({options.parallel} side by side), judged on {options.num_images:,} validation photos; "

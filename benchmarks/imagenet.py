@@ -53,9 +53,9 @@ def run(options: argparse.Namespace) -> Section:
     text = (
         f"The reference recipe (ResNet-101 `layer3`, the defaults) on {PHOTOS:,} photos, {EPOCHS} epochs, features "
         f"computed while training. Arithmetic is counted; a GPU is taken to run at {SHARE:.0%} of {PEAK / 1e12:.0f} "
-        "TFLOP/s (H100, bfloat16); a first run reached less (docs/source/scaling.md). Several GPUs lose nothing. One "
-        f"core here decodes and crops {decoded:.0f} JPEG photos of {PHOTO_SIZE[0]} x {PHOTO_SIZE[1]} a second "
-        "(measured).\n\n"
+        "TFLOP/s (H100, bfloat16); a first run reached less (docs/source/scaling.md). Several GPUs are taken to lose "
+        f"nothing. One core here decodes and crops {decoded:.0f} JPEG photos of {PHOTO_SIZE[0]} x {PHOTO_SIZE[1]} a "
+        "second (measured).\n\n"
         + table(header, rows)
         + "\nA cache of features (float16, one view; mirrored photos double it):\n\n"
         + table(header_more, more)

@@ -4,8 +4,8 @@ python -m benchmarks.rae_decoder --dataset DATA --minutes 30 --image_size 112 --
 
 The rival is `RAEDecoder` at that class's default size with the loss and the optimiser settings of diffusers'
 `train_autoencoder_rae.py` (L1, AdamW 1e-4, batches of 8, cosine with warm-up), on the same cached features, images,
-resolution and precision. Ours are the quickstart preset, the GAN with a smaller generator
-that so few minutes can teach. Two thirds of the diffusion decoder's minutes go to the GAN that is its first guess.
+resolution and precision. Ours are the quickstart preset, the GAN with a smaller generator that so few minutes can
+teach. Two thirds of the diffusion decoder's minutes go to the GAN that is its first guess.
 """
 
 import argparse
