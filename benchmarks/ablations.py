@@ -50,6 +50,10 @@ class Row:
     of: str | None = None  # judged is the pipeline of this row
 
     @property
+    def script(self) -> str:
+        return f"examples/train_{self.kind}.py"
+
+    @property
     def folder(self) -> str:
         return (self.of or self.name).replace(" ", "-").replace(",", "")
 
@@ -125,17 +129,26 @@ def main() -> None:
     sys.stdout.write(f"wrote {PAGE}; if it is new, add its line to index.md beside it\n")
 
 
-def command(row: Row, options, work: Path) -> list[str]:
-    """The training's command line, as the page shows it."""
-    flags = row.flags.format(work=work, start=work / START.folder)
-    minutes = options.start_minutes if row is START else options.minutes
-    shared = (
+def shared_flags(options, work: Path) -> str:
+    """What all trainings' command lines begin with."""
+    return (
         f"--preset quickstart --dataset_name {options.dataset} --feature_cache_dir {work / 'cache'} "
         f"--image_size {options.image_size} --resize_size {resize_size(options.image_size)} "
-        f"--max_train_minutes {minutes:g} --lr_warmup_steps 20 --report_to none "
+        f"--max_train_minutes {options.minutes:g} --lr_warmup_steps 20 --report_to none "
         "--resume_from_checkpoint latest"
     )
-    return shlex.split(f"examples/train_{row.kind}.py {shared} {flags} --output_dir {work / row.folder}")
+
+
+def own_flags(row: Row, options, work: Path) -> str:
+    """What a row's command line adds to them; a flag's last value counts."""
+    minutes = f"--max_train_minutes {options.start_minutes:g}" if row is START else ""
+    flags = row.flags.format(work=work, start=work / START.folder)
+    return " ".join(f"{minutes} {flags} --output_dir {work / row.folder}".split())
+
+
+def command(row: Row, options, work: Path) -> list[str]:
+    """The training's command line, without its launcher."""
+    return shlex.split(f"{row.script} {shared_flags(options, work)} {own_flags(row, options, work)}")
 
 
 def train(row: Row, options, work: Path) -> None:
@@ -210,8 +223,8 @@ def section(title: str, rows: list[Row], scores: dict[str, dict], options, work:
             for metric in ("lpips", "verifier_top1")
         ]
         lines.append([row.name, own["images_seen"], *means, *differences])
-    commands = "\n".join(
-        f"# {row.name}\n" + shlex.join(["accelerate", "launch", *command(row, options, work)])
+    commands = f'COMMON="{shared_flags(options, work)}"\n' + "\n".join(
+        f"# {row.name}\naccelerate launch {row.script} $COMMON \\\n    {own_flags(row, options, work)}"
         for row in sorted(rows, key=lambda row: row is not START)  # others go on from it
         if row.of is None
     )
