@@ -82,14 +82,22 @@ class FeatureProjector(ModelMixin, ConfigMixin):
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std)
 
+    def compress(self, features: torch.Tensor) -> torch.Tensor:
+        """Raw features => what the statistics are of: log(1 + relu(x)) for "log1p", else the features themselves."""
+        return torch.log1p(features.relu()) if self.config.normalization == "log1p" else features
+
+    def normalizer(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(C,) each: what `normalize` subtracts from compressed features, and what it then multiplies them with."""
+        if self.config.normalization == "none":
+            return torch.zeros_like(self.feature_mean), torch.ones_like(self.feature_std)
+        return self.feature_mean, (self.feature_std.square() + 1e-5).rsqrt()
+
     def normalize(self, features: torch.Tensor) -> torch.Tensor:
         """(B, C, h, w) raw features => the same shape, standardised as `normalization` says."""
         if self.config.normalization == "none":
             return features
-        if self.config.normalization == "log1p":
-            features = torch.log1p(features.relu())
-        scale = (self.feature_std.square() + 1e-5).rsqrt()
-        return (features - self.feature_mean[:, None, None]) * scale[:, None, None]
+        mean, scale = self.normalizer()
+        return (self.compress(features) - mean[:, None, None]) * scale[:, None, None]
 
     def forward(self, features: torch.Tensor, drop: torch.Tensor | None = None) -> ProjectedFeatures:
         """Project features.

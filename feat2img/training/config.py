@@ -43,7 +43,7 @@ class TrainingConfig:
     train_batch_size: int = 16  # per process
     gradient_accumulation_steps: int = 1
     num_train_epochs: int = 50
-    max_train_steps: int | None = None  # optimiser steps; overrides num_train_epochs
+    max_train_steps: int | None = None  # optimiser steps; overrides num_train_epochs; 0 exports what a run begins with
     max_train_minutes: float | None = None  # ends the run, and the learning-rate schedule with it
     learning_rate: float = 2e-4
     lr_scheduler: Literal["cosine", "constant"] = "cosine"
@@ -67,7 +67,7 @@ class TrainingConfig:
     discriminator_learning_rate: float = 4e-4  # ahead of the decoder, which otherwise outruns its judge
     discriminator_start: float = 0.4  # share of the run after which the discriminator learns
     adversarial_start: float = 0.5  # share of the run after which the decoder hears it
-    init_from: str | None = None  # a pipeline (folder or Hub name) whose weights the decoder begins with
+    init_from: str | None = None  # a pipeline (folder or Hub name), also of another encoder, that the decoder begins as
     seed: int = 0
 
     # output
@@ -96,8 +96,9 @@ class TrainingConfig:
         for field in fields(self):
             choices = _choices(field.type)
             _require(not choices or getattr(self, field.name) in choices, self, field.name, f"one of {choices}")
-        for name in ("max_train_samples", "max_train_steps", "checkpoints_total_limit"):
+        for name in ("max_train_samples", "checkpoints_total_limit"):
             _require(getattr(self, name) is None or getattr(self, name) >= 1, self, name, "at least 1")
+        _require(self.max_train_steps is None or self.max_train_steps >= 0, self, "max_train_steps", "at least 0")
         _require(self.max_train_minutes is None or self.max_train_minutes > 0, self, "max_train_minutes", "above 0")
         _require(self.learning_rate > 0, self, "learning_rate", "above 0")
         _require(self.max_grad_norm > 0, self, "max_grad_norm", "above 0")
@@ -112,7 +113,7 @@ class TrainingConfig:
         _require(self.resize_size >= self.image_size, self, "resize_size", f"at least image_size {self.image_size}")
         if self.feature_cache_dir and (self.random_crop or self.streaming):
             raise ValueError("a feature cache holds neither random crops nor streams; leave out --feature_cache_dir")
-        if self.streaming and not (self.max_train_steps or self.max_train_minutes):
+        if self.streaming and self.max_train_steps is None and self.max_train_minutes is None:
             raise ValueError("a streaming data set has no length; give --max_train_steps or --max_train_minutes")
 
 

@@ -161,7 +161,7 @@ class TrainingRun:
 
     def max_steps(self) -> int | None:
         config = self.config
-        if config.max_train_steps or config.streaming:
+        if config.max_train_steps is not None or config.streaming:
             return config.max_train_steps
         batches = len(self.examples) // (config.train_batch_size * self.accelerator.num_processes)
         return max(1, config.num_train_epochs * batches // config.gradient_accumulation_steps)
@@ -195,7 +195,9 @@ class TrainingRun:
         if path is None:
             if wanted:
                 self.say(f"{self.output_dir} holds no checkpoint yet, starting from the first step")
-            if not config.init_from:  # whose weights come with theirs
+            if self.task.stitching is not None:
+                self.say(f"{config.init_from} reads other features: fitting the first layer of its projector to these")
+            if self.task.stitching is not None or not config.init_from:  # whose weights come with their statistics
                 self.compute_statistics()
             return
         changes = check_resumable(path, config, self.accelerator.num_processes, self.num_examples)
@@ -225,7 +227,7 @@ class TrainingRun:
         )  # fmt: skip
         first = islice(loader, batches)
         shown = tqdm(first, desc="feature statistics", total=batches, disable=self.hidden, leave=False)
-        self.task.set_statistics(self.features_of(batch) for batch in shown)
+        self.task.set_statistics((self.features_of(batch), batch["pixel_values"]) for batch in shown)
 
     @property
     def hidden(self) -> bool | None:
@@ -234,7 +236,7 @@ class TrainingRun:
 
     def run(self) -> None:
         config, progress = self.config, self.progress
-        if progress.share >= 1:
+        if progress.share >= 1 and progress.step:
             self.say("the run is already complete")
         if config.report_to != "none":
             start_trackers(self.accelerator, _plain(config))

@@ -22,7 +22,7 @@ class Progress:
     @property
     def share(self) -> float:
         """In [0, 1]; 1 means that the run is over."""
-        by_steps = self.step / self.max_steps if self.max_steps else 0.0
+        by_steps = self.step / self.max_steps if self.max_steps else float(self.max_steps == 0)
         by_time = self.minutes / self.max_minutes if self.max_minutes else 0.0
         return min(1.0, max(by_steps, by_time))
 

@@ -1,6 +1,7 @@
 """What the shared loop expects of a decoder's training."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +14,7 @@ from .adversary import Adversary, shifted
 from .config import TrainingConfig
 from .examples import ExampleNoise
 from .perceptual import EncoderPerceptualLoss, FeatureMaps
+from .stitching import Stitching
 
 
 class TrainingTask(ABC):
@@ -28,6 +30,7 @@ class TrainingTask(ABC):
         self.accelerator = accelerator
         self.decoder: torch.nn.Module
         self.ema: EMAModel | None = None
+        self.stitching: Stitching | None = None  # of a projector that comes from another network
         self.perceptual = self.make_perceptual_loss()
         self.adversary = Adversary(config, self.perceptual, accelerator) if config.adversarial_weight else None
 
@@ -72,7 +75,7 @@ class TrainingTask(ABC):
         self.optimizer = self.make_optimizer(self.decoder, self.config.learning_rate)
         self.decoder.to(self.accelerator.device)
         if self.config.use_ema:
-            self.ema = EMAModel(self.decoder.parameters(), decay=self.config.ema_decay)
+            self.ema = self.make_ema()
         self.decoder, self.optimizer = self.accelerator.prepare(self.decoder, self.optimizer)
         if self.adversary is not None:
             discriminator = self.adversary.discriminator
@@ -81,7 +84,10 @@ class TrainingTask(ABC):
             self.adversary.discriminator, self.discriminator_optimizer = prepared
 
     def load_weights(self, path: str) -> None:
-        """Take the decoder's weights from a pipeline of the same kind and shapes."""
+        """Take the decoder's weights from a pipeline of the same kind and shapes.
+
+        Where that one reads another network or other layers, its projector's first layer waits for `set_statistics`.
+        """
         pipeline = Feat2ImgPipeline.from_pretrained(path)
         for name, module in self.decoder.named_children():
             if name == "first_guess":  # which comes from a pipeline of its own
@@ -89,18 +95,33 @@ class TrainingTask(ABC):
             given = getattr(pipeline, name, None)
             if given is None:
                 raise ValueError(f"{path} is a {pipeline.kind} pipeline without {name}; init_from wants the same kind")
+            weights = given.state_dict()
             if name == "projector":
-                self.check_same_features(path, module.config, given.config)
+                stitched = self.reads_other_features(pipeline)
+                self.check_same_features(path, module.config, given.config, stitched)
+                if stitched:
+                    self.stitching = Stitching(pipeline.encoder, given, module)
+                    own = module.state_dict()
+                    weights |= {key: own[key] for key in own if key.startswith(("stem.", "feature_"))}
             try:
-                module.load_state_dict(given.state_dict())
+                module.load_state_dict(weights)
             except RuntimeError as error:
                 reason = str(error).splitlines()[1].strip()
                 raise ValueError(f"{name} of {path} has other shapes than this run's settings ({reason})") from error
 
+    def reads_other_features(self, pipeline: Feat2ImgPipeline) -> bool:
+        """Whether a pipeline reads another network or other layers than this run does."""
+        if pipeline.encoder is None:
+            return False
+        own, given = self.encoder.config, pipeline.encoder.config
+        return (own.model_name, list(own.layers)) != (given.model_name, list(given.layers))
+
     @staticmethod
-    def check_same_features(path: str, own: dict, given: dict) -> None:
+    def check_same_features(path: str, own: dict, given: dict, stitched: bool) -> None:
         """Raises ValueError where weights would fit and yet mean something else."""
         for option, flag in (("normalization", "feature_normalization"), ("use_positions", "feature_positions")):
+            if stitched and option == "normalization":  # a fitted first layer follows either
+                continue
             if own[option] != given[option]:
                 raise ValueError(
                     f"{path} was trained with {flag} {given[option]}, this run has {own[option]}; set {flag} to "
@@ -203,11 +224,24 @@ class TrainingTask(ABC):
             **options,
         )
 
-    def set_statistics(self, feature_batches) -> None:
-        """Per-channel mean and standard deviation for the projector from an iterable of features (B, C, h, w)."""
+    def set_statistics(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Give the projector the mean and standard deviation of each channel, and its first layer if it needs one.
+
+        Args:
+            batches: features (B, C, h, w) with their pixels (B, 3, S, S).
+        """
+        decoder = self.accelerator.unwrap_model(self.decoder)
         statistics = ChannelStatistics()
-        for features in feature_batches:
-            features = features.float()
-            log1p = self.config.feature_normalization == "log1p"
-            statistics.update(torch.log1p(features.relu()) if log1p else features)
-        self.accelerator.unwrap_model(self.decoder).projector.set_statistics(statistics.mean, statistics.std)
+        for features, pixels in batches:
+            statistics.update(decoder.projector.compress(features.float()))
+            if self.stitching is not None:
+                self.stitching.update(features, pixels)
+        decoder.projector.set_statistics(statistics.mean, statistics.std)
+        if self.stitching is not None:
+            self.stitching.finish()
+            self.stitching = None  # and with it the other network
+            if self.ema is not None:
+                self.ema = self.make_ema()
+
+    def make_ema(self) -> EMAModel:
+        return EMAModel(self.accelerator.unwrap_model(self.decoder).parameters(), decay=self.config.ema_decay)

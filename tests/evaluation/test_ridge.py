@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from feat2img.data import ImageTransform, PhotoDataset, load_photos
-from feat2img.evaluation.ridge import RELATIVE_PENALTY, RidgeDecoder, fit_ridge
+from feat2img.evaluation.ridge import RidgeDecoder, fit_ridge
+from feat2img.features.regression import RELATIVE_PENALTY
 
 
 def data(count: int = 20, channels: int = 10, cells: int = 4, patch: int = 2):
@@ -76,5 +77,5 @@ def test_fit_on_photos_beats_the_mean_image(tmp_path, save_photos, make_encoder)
 def test_wrong_use():
     with pytest.raises(ValueError, match="7 x 7 cells does not divide 32 pixels"):
         RidgeDecoder((8, 7, 7), 32)
-    with pytest.raises(ValueError, match="seen no photo"):
+    with pytest.raises(ValueError, match="seen no rows"):
         RidgeDecoder((8, 8, 8), 32).solve()

@@ -34,7 +34,7 @@ def make_task(make_config, make_encoder):
         accelerator = Accelerator(gradient_accumulation_steps=gradient_accumulation_steps)
         task = DiffusionTask(make_config("diffusion", **changes), encoder, accelerator)
         task.prepare()
-        task.set_statistics([encoder(PIXELS)])
+        task.set_statistics([(encoder(PIXELS), PIXELS)])
         return task
 
     return make

@@ -22,7 +22,7 @@ def make_task(make_config, make_encoder):
         accelerator = Accelerator(gradient_accumulation_steps=gradient_accumulation_steps)
         task = GANTask(make_config("gan", **changes), encoder, accelerator)
         task.prepare()
-        task.set_statistics([encoder(PIXELS)])
+        task.set_statistics([(encoder(PIXELS), PIXELS)])
         return task
 
     return make
@@ -279,7 +279,7 @@ def test_the_pipeline_holds_the_current_weights(make_task):
 def test_statistics_are_those_of_the_normalised_features(make_task, normalization):
     task = make_task(feature_normalization=normalization)
     features = torch.randn(6, 48, 4, 4) * 2 + 1
-    task.set_statistics([features[:2], features[2:]])
+    task.set_statistics([(features[:2], PIXELS[:2]), (features[2:], PIXELS[2:])])
     seen = torch.log1p(features.relu()) if normalization == "log1p" else features
     projector = task.decoder.projector
     torch.testing.assert_close(projector.feature_mean, seen.mean(dim=(0, 2, 3)))

@@ -12,6 +12,7 @@ def test_share_by_steps():
     assert progress.share == 0.25
     progress.step = 9
     assert progress.share == 1
+    assert Progress(max_steps=0, max_minutes=None).share == 1
 
 
 def test_share_by_minutes_counts_earlier_parts():
