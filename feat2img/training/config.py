@@ -67,7 +67,7 @@ class TrainingConfig:
     discriminator_learning_rate: float = 4e-4  # ahead of the decoder, which otherwise outruns its judge
     discriminator_start: float = 0.4  # share of the run after which the discriminator learns
     adversarial_start: float = 0.5  # share of the run after which the decoder hears it
-    init_from: str | None = None  # a pipeline (folder or Hub name), also of another encoder, that the decoder begins as
+    init_from: str | None = None  # a pipeline, also on another encoder, whose weights the decoder begins with
     seed: int = 0
 
     # output

@@ -101,12 +101,10 @@ def test_another_size_of_photo_and_of_grid(make_gan, make_encoder):
 
 def test_a_run_without_steps_exports_what_was_fitted(make_config, photo_folder, tmp_path, capsys):
     common = dict(dataset_name=str(photo_folder), report_to="none", encoder="test_resnet", max_train_samples=8)
-    first = train(make_config("gan", encoder_layers=KNOWN, max_train_steps=1, output_dir=str(tmp_path / "a"), **common))
-    second = train(
-        make_config(
-            "gan", encoder_layers=BOTH, max_train_steps=0, init_from=str(first), output_dir=str(tmp_path / "b"), **common
-        )
-    )  # fmt: skip
+    common["max_train_steps"] = 0
+    first = train(make_config("gan", encoder_layers=KNOWN, output_dir=str(tmp_path / "a"), **common))
+    common["init_from"] = str(first)
+    second = train(make_config("gan", encoder_layers=BOTH, output_dir=str(tmp_path / "b"), **common))
     assert "reads other features: fitting the first layer of its projector" in capsys.readouterr().out
     before, after = (Feat2ImgPipeline.from_pretrained(folder) for folder in (first, second))
     torch.testing.assert_close(after.generator.state_dict(), before.generator.state_dict(), atol=0, rtol=0)
