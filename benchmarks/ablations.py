@@ -33,6 +33,12 @@ BEHIND = "--perceptual_layers blocks.0 blocks.1 blocks.2 blocks.4 blocks.6 bn2"
 GOING_ON = f"{SMALL} --init_from {{start}} --discriminator_start 0 --adversarial_start 0.05 --adversarial_weight 0.3"
 GAN = f"{GOING_ON} {BEHIND}"
 DIFFUSION = "--first_guess {start}"
+TEN = f"{NOTHING} --max_train_minutes 10"
+RESNET = (
+    f"{TEN} --encoder resnet50 --encoder_layers layer3 --encoder_weights {{resnet50}} --feature_cache_dir None "
+    "--perceptual_layers act1 layer1 layer2 layer3"
+)
+BETTER = "--first_guess {work}/gan-adversary-a-third-as-heavy --max_train_minutes 8"
 EVERY_STEP = "--few_steps None --num_inference_steps 4 --denoising_weight 1"
 
 
@@ -40,7 +46,7 @@ EVERY_STEP = "--few_steps None --num_inference_steps 4 --denoising_weight 1"
 class Row:
     """One training: the script's flags over the quickstart preset.
 
-    In them `{start}` stands for the row "start"'s pipeline and `{work}` for the folder of all.
+    In them `{start}` stands for the row "start"'s pipeline, `{work}` for the folder of all, `{resnet50}` for a file.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Row:
 
 
 START = Row("start", "gan", NOTHING)
+THIRD = Row("gan, adversary a third as heavy", "gan", f"{GAN} --adversarial_weight 0.1")
 # Each group is compared with its first row.
 GROUPS = {
     "From nothing": [
@@ -77,7 +84,7 @@ GROUPS = {
         Row("gan, perceptual behind it too", "gan", f"{GAN} --adversarial_weight 0"),
         Row("gan, patch adversary", "gan", f"{GAN} --discriminator patch --adversarial_weight 0.02"),
         Row("gan, all to the hook", "gan", GOING_ON),
-        Row("gan, adversary a third as heavy", "gan", f"{GAN} --adversarial_weight 0.1"),
+        THIRD,
         Row("gan, relativistic R1 R2", "gan", f"{GAN} --adversarial_loss relativistic --gradient_penalty 1"),
         Row("gan, adversary from half the run", "gan", f"{GAN} --adversarial_start 0.5"),
     ],
@@ -100,6 +107,25 @@ GROUPS = {
         Row("diffusion, denoising alone, guidance 1.5", "diffusion", "", 1.5, of="diffusion, denoising alone"),
         Row("diffusion, without a first guess", "diffusion", ""),
     ],
+    "Normalisation, ten minutes from nothing, seed 1": [
+        Row("ten minutes, normalisation channel, seed 1", "gan", f"{TEN} --seed 1"),
+        Row("ten minutes, normalisation none, seed 1", "gan", f"{TEN} --seed 1 --feature_normalization none"),
+    ],
+    "Normalisation, ten minutes from nothing, seed 2": [
+        Row("ten minutes, normalisation channel, seed 2", "gan", f"{TEN} --seed 2"),
+        Row("ten minutes, normalisation none, seed 2", "gan", f"{TEN} --seed 2 --feature_normalization none"),
+    ],
+    "Normalisation, ten minutes from nothing, ResNet-50 layer3": [
+        Row("ten minutes, resnet50, normalisation channel", "gan", RESNET),
+        Row("ten minutes, resnet50, normalisation none", "gan", f"{RESNET} --feature_normalization none"),
+    ],
+    "Diffusion, eight minutes on a better guess": [
+        Row("eight minutes, diffusion", "diffusion", BETTER),
+        THIRD,
+        Row("eight minutes, diffusion, cross-attention", "diffusion", f"{BETTER} --conditioning cross_attention"),
+        Row("eight minutes, diffusion, patches of 8", "diffusion",
+            f"{BETTER} --patch_size 8 --unet_block_out_channels 128 256"),
+    ],
 }  # fmt: skip
 
 
@@ -110,6 +136,7 @@ def main() -> None:
     options.add_argument("--start_minutes", type=float, default=20.0, help="budget of the start")
     options.add_argument("--image_size", type=int, default=224, help="crop, pixels; a multiple of 16")
     options.add_argument("--num_images", type=int, default=1000, help="validation photos that judge")
+    options.add_argument("--resnet50_weights", help="safetensors file of timm's resnet50, which some rows are about")
     options.add_argument("--parallel", type=int, default=1, help="trainings side by side, each on its share of cores")
     options.add_argument("--work_dir", default="out/ablations", help="trained pipelines, feature cache, scores")
     options = options.parse_args()
@@ -120,6 +147,8 @@ def main() -> None:
     if unknown:
         raise SystemExit(f"no row {unknown[0]!r}; rows: {', '.join(rows)}")
     chosen = [rows[name] for name in options.rows or rows]
+    if not options.resnet50_weights:
+        chosen = [row for row in chosen if "{resnet50}" not in row.flags]
     work = Path(options.work_dir)
     train(START, options, work)
     with ThreadPoolExecutor(options.parallel) as pool:
@@ -142,7 +171,7 @@ def shared_flags(options, work: Path) -> str:
 def own_flags(row: Row, options, work: Path) -> str:
     """What a row's command line adds to them; a flag's last value counts."""
     minutes = f"--max_train_minutes {options.start_minutes:g}" if row is START else ""
-    flags = row.flags.format(work=work, start=work / START.folder)
+    flags = row.flags.format(work=work, start=work / START.folder, resnet50=options.resnet50_weights)
     return " ".join(f"{minutes} {flags} --output_dir {work / row.folder}".split())
 
 
@@ -194,12 +223,13 @@ def load_encoder(work: Path):
 
 def page(scores: dict[str, dict], options, work: Path) -> str:
     """The page's markdown: a table for each group with at least one judged row."""
+    resnet = " --resnet50_weights FILE" if options.resnet50_weights else ""
     parts = [
         "# Ablations\n\nWritten by `python -m benchmarks.ablations --dataset DATA "
         f"--image_size {options.image_size} --minutes {options.minutes:g} --start_minutes {options.start_minutes:g} "
-        f"--num_images {options.num_images} --parallel {options.parallel}`. Every row is a training of the quickstart "
-        f"preset, with a smaller generator, at {options.image_size} px for {options.minutes:g} minutes "
-        f"({START.name}: {options.start_minutes:g}) on {threads_of_each(options)} of the "
+        f"--num_images {options.num_images} --parallel {options.parallel}{resnet}`. Every row is a training of the "
+        f"quickstart preset, with a smaller generator, at {options.image_size} px for {options.minutes:g} minutes unless its "
+        f"flags say otherwise ({START.name}: {options.start_minutes:g}), on {threads_of_each(options)} of the "
         f"machine's cores ({options.parallel} side by side), judged on {options.num_images:,} validation photos; "
         "brackets are 95 % intervals, of means or, for the differences, of paired differences to the first row of "
         f"the table. {machine()}.\n"
@@ -229,6 +259,8 @@ def section(title: str, rows: list[Row], scores: dict[str, dict], options, work:
         if row.of is None
     )
     shown = commands.replace(str(options.dataset), "DATA").replace(str(work), "out/ablations")
+    if options.resnet50_weights:
+        shown = shown.replace(options.resnet50_weights, Path(options.resnet50_weights).name)
     return f"## {title}\n\n{table(header, lines)}\n```bash\n{shown}\n```\n"
 
 
