@@ -10,14 +10,20 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "sweep",
         help="how much of an image each layer keeps",
-        description="Fit a linear decoder to each layer's features, score it, and write sweep.json, sweep.csv, "
-        "sweep.png and grid.png.",
-        examples=("feat2img sweep --layers layer1 layer2 layer3 layer4 --output_dir out/sweep",),
+        description="Fit a decoder to each layer's features, score it, and write sweep.json, sweep.csv, sweep.png and "
+        "grid.png.",
+        examples=(
+            "feat2img sweep --layers layer1 layer2 layer3 layer4 --output_dir out/sweep",
+            "feat2img sweep --layers layer2 layer3 layer4 --decoder examples/quickstart/gan --output_dir out/sweep",
+        ),
     )
     parser.add_argument("--encoder", default="resnet101.a1h_in1k", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--encoder_weights", metavar="FILE", help="its weights as safetensors, instead of a download")
     parser.add_argument("--random_weights", action="store_true", help="the untrained network")
     parser.add_argument("--layers", nargs="+", required=True, metavar="LAYER", help="names of its modules")
+    parser.add_argument(
+        "--decoder", metavar="DIR", help="a GAN pipeline's, fitted to each layer (default: linear ones)"
+    )
     parser.add_argument("--image_size", type=whole_number(1), default=224, metavar="N", help="default: 224")
     parser.add_argument("--resize_size", type=whole_number(1), default=256, metavar="N", help="before the crop (256)")
     parser.add_argument("--dataset", default="frgfm/imagenette", help="folder or Hub name (default: %(default)s)")

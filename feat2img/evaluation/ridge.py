@@ -1,5 +1,7 @@
 """The best linear decoder: each cell's features times a matrix give the cell's patch of pixels."""
 
+from typing import Any, Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,6 +36,11 @@ class RidgeDecoder:
         self.weight: Tensor | None = None  # (outputs, C, 1, 1)
         self.bias: Tensor | None = None  # (outputs,)
 
+    @property
+    def count(self) -> int:
+        """Cells that the regression has seen."""
+        return self.regression.count
+
     def update(self, features: Tensor, pixels: Tensor) -> None:
         """Add features (B, C, h, w) and their pixels (B, 3, S, S) in [-1, 1]."""
         self.regression.update(features, F.pixel_unshuffle(pixels.float(), self.patch_size))
@@ -52,14 +59,35 @@ class RidgeDecoder:
         return pixels_to_uint8(F.pixel_shuffle(F.conv2d(features.float(), weight, bias), self.patch_size))
 
 
-@torch.no_grad()
+class Fittable(Protocol):
+    """A decoder that is fitted in closed form."""
+
+    def update(self, features: Tensor, pixels: Tensor) -> None: ...
+
+    def solve(self) -> Any: ...
+
+
 def fit_ridge(
     encoder: TimmFeatureEncoder, photos: PhotoDataset, batch_size: int = 16, num_workers: int = 0
 ) -> RidgeDecoder:
     """Fit the linear decoder of an encoder's features on training photos."""
     decoder = RidgeDecoder(encoder.feature_shape, photos.transform.image_size)
+    fit_decoder(decoder, encoder, photos, batch_size, num_workers)
+    return decoder
+
+
+@torch.no_grad()
+def fit_decoder(
+    decoder: Fittable,
+    encoder: TimmFeatureEncoder,
+    photos: PhotoDataset,
+    batch_size: int,
+    num_workers: int,
+    name: str = "linear decoder",
+) -> None:
+    """Show a decoder an encoder's features of photos with their pixels, and let it solve."""
     tally = SkipTally(num_photos=len(photos))
-    with tqdm(total=len(photos), desc="linear decoder", unit="image", disable=None) as progress:
+    with tqdm(total=len(photos), desc=name, unit="image", disable=None) as progress:
         for batch in photo_loader(photos, batch_size, num_workers):
             tally.add(batch)
             if batch["pixel_values"] is not None:
@@ -67,4 +95,4 @@ def fit_ridge(
                 decoder.update(encoder(pixels.to(encoder.dtype)), pixels)
             progress.update(len(batch["indices"]) + len(batch["skipped"]))
     tally.finish()
-    return decoder.solve()
+    decoder.solve()

@@ -1,7 +1,9 @@
-"""How much of an image each layer of a network keeps, read out by a linear decoder: minutes, and no training loop."""
+"""How much of an image each layer of a network keeps, read out by a linear decoder, or by a trained one that goes over
+to each layer: minutes, and no training loop."""
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,14 +14,16 @@ from ..data.photos import PhotoDataset, SkipTally, photo_loader
 from ..data.pixels import ImageTransform, pixels_to_uint8, uint8_to_pixels
 from ..data.sources import IMAGENETTE
 from ..features.encoder import TimmFeatureEncoder
+from ..pipelines import Feat2ImgPipeline
 from .contender import SCHEMA_VERSION, Batch, Contender
-from .decoding import resolve_device
+from .decoding import load_pipeline, resolve_device
 from .grid import Column, to_pil
 from .intervals import bootstrap_mean
 from .judge import Judge
 from .metrics import METRICS
 from .photos import class_names_of, load_comparison_photos
-from .ridge import RidgeDecoder, fit_ridge
+from .ridge import RidgeDecoder, fit_decoder
+from .transfer import TransferredDecoder
 from .verifier import DEFAULT_VERIFIER
 
 
@@ -31,6 +35,7 @@ class SweepSettings:
     layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
     encoder_weights: str | None = None  # local safetensors file; None: timm's
     random_weights: bool = False  # the untrained network, for comparison
+    decoder: str | None = None  # a GAN pipeline whose decoder is fitted to each layer; None: linear decoders
     image_size: int = 224
     resize_size: int = 256
     dataset: str = IMAGENETTE
@@ -69,7 +74,7 @@ class Sweep:
 
 
 def sweep_layers(settings: SweepSettings) -> Sweep:
-    """Fit and score a linear decoder for each layer.
+    """Fit and score a decoder for each layer.
 
     Raises:
         ValueError: for a network, layers or data that cannot be used; the message says which.
@@ -81,14 +86,17 @@ def sweep_layers(settings: SweepSettings) -> Sweep:
         for split, count in ((settings.train_split, settings.num_train_images), (settings.split, settings.num_images))
     )
     encoders = {layer: make_encoder(settings, layer) for layer in settings.layers}  # a wrong name shows at once
+    donor = load_donor(settings, device)
     for encoder in encoders.values():
-        RidgeDecoder(encoder.feature_shape, settings.image_size)
+        make_decoder(encoder, donor, settings)
     judge = Judge(device, class_names_of(photos), settings.verifier, settings.verifier_weights)
     rows, columns = [], []
     transform = ImageTransform(settings.image_size, max(settings.image_size, settings.resize_size))
     for layer, encoder in encoders.items():
         encoder.to(device)
-        decoder = fit_ridge(encoder, PhotoDataset(train, transform), settings.batch_size, settings.num_workers)
+        decoder = make_decoder(encoder, donor, settings)
+        training = PhotoDataset(train, transform)
+        fit_decoder(decoder, encoder, training, settings.batch_size, settings.num_workers, f"fitting to {layer}")
         contender = Contender(layer, "layer", lambda batch, decoder=decoder: decoder(batch.features))
         originals = Column("original", f"{settings.image_size} px", [])
         _score(encoder, contender, PhotoDataset(photos, transform), judge, settings, originals)
@@ -98,6 +106,27 @@ def sweep_layers(settings: SweepSettings) -> Sweep:
         encoder.to("cpu")
     notes = [f"{METRICS[name].title} was left out. {why}" for name, why in judge.left_out.items() if name in METRICS]
     return Sweep(rows, [originals, *columns], notes)
+
+
+def load_donor(settings: SweepSettings, device: torch.device) -> Feat2ImgPipeline | None:
+    """The pipeline whose decoder goes over to each layer. Raises ValueError for one of another image size."""
+    if settings.decoder is None:
+        return None
+    pipeline = load_pipeline(settings.decoder, device, "float32")
+    size = pipeline.config.image_size
+    if size != settings.image_size:
+        raise ValueError(f"{settings.decoder} makes images of {size} px, the sweep of {settings.image_size}: "
+                         f"set image_size to {size}")  # fmt: skip
+    return pipeline.to(device)
+
+
+def make_decoder(
+    encoder: TimmFeatureEncoder, donor: Feat2ImgPipeline | None, settings: SweepSettings
+) -> RidgeDecoder | TransferredDecoder:
+    """One layer's decoder, not fitted yet. Raises ValueError for a layer or a pipeline that it cannot be made of."""
+    if donor is None:
+        return RidgeDecoder(encoder.feature_shape, settings.image_size)
+    return TransferredDecoder(donor, encoder.feature_shape)
 
 
 def make_encoder(settings: SweepSettings, layer: str) -> TimmFeatureEncoder:
@@ -145,7 +174,11 @@ def _fill(pictures: list, images: Tensor, wanted: int) -> None:
 
 
 def _row(
-    settings: SweepSettings, encoder: TimmFeatureEncoder, contender: Contender, decoder: RidgeDecoder, judge: Judge
+    settings: SweepSettings,
+    encoder: TimmFeatureEncoder,
+    contender: Contender,
+    decoder: RidgeDecoder | TransferredDecoder,
+    judge: Judge,
 ) -> dict:
     """One layer's result, flat."""
     channels, height, width = encoder.feature_shape
@@ -164,6 +197,7 @@ def _row(
     return row | {
         "encoder": encoder.config["model_name"],
         "random_weights": settings.random_weights,
+        "decoder": "linear" if settings.decoder is None else Path(settings.decoder).name,
         "verifier": judge.verifier.name if judge.verifier else None,
         "dataset": settings.dataset,
         "split": settings.split,

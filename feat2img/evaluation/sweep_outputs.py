@@ -46,7 +46,8 @@ def sweep_chart(rows: list[dict]) -> Drawing:
     """One panel per metric, one line per layer: a dot at the mean, a bar over its 95 % interval."""
     metrics = [name for name in CHARTED if all(_is_drawable(row, name) for row in rows)]
     height = TOP + ROW_HEIGHT * len(rows) + 34
-    title = f"What a linear decoder reads out of the layers of {rows[0]['encoder']}"
+    decoder = "a linear decoder" if rows[0]["decoder"] == "linear" else f"the decoder of {rows[0]['decoder']}"
+    title = f"What {decoder} reads out of the layers of {rows[0]['encoder']}"
     drawing = Drawing(LEFT + PANEL_WIDTH * len(metrics), height, title, [Text(12, 24, title, "ink", size=15)])
     for place, row in enumerate(rows):
         drawing.shapes.append(Text(12, _y(place) + 4, _short(row["layer"]), "ink"))

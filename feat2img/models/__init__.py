@@ -3,5 +3,13 @@
 from .discriminator import FeatureDiscriminator, PatchDiscriminator
 from .generator import FeatureGenerator
 from .projector import FeatureProjector, ProjectedFeatures
+from .stitching import Stitching
 
-__all__ = ["FeatureDiscriminator", "FeatureGenerator", "FeatureProjector", "PatchDiscriminator", "ProjectedFeatures"]
+__all__ = [
+    "FeatureDiscriminator",
+    "FeatureGenerator",
+    "FeatureProjector",
+    "PatchDiscriminator",
+    "ProjectedFeatures",
+    "Stitching",
+]

@@ -8,13 +8,12 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
 from ..features import ChannelStatistics, TimmFeatureEncoder
-from ..models import FeatureProjector
+from ..models import FeatureProjector, Stitching
 from ..pipelines import Feat2ImgPipeline
 from .adversary import Adversary, shifted
 from .config import TrainingConfig
 from .examples import ExampleNoise
 from .perceptual import EncoderPerceptualLoss, FeatureMaps
-from .stitching import Stitching
 
 
 class TrainingTask(ABC):
@@ -95,16 +94,14 @@ class TrainingTask(ABC):
             given = getattr(pipeline, name, None)
             if given is None:
                 raise ValueError(f"{path} is a {pipeline.kind} pipeline without {name}; init_from wants the same kind")
-            weights = given.state_dict()
+            stitched = name == "projector" and self.reads_other_features(pipeline)
             if name == "projector":
-                stitched = self.reads_other_features(pipeline)
                 self.check_same_features(path, module.config, given.config, stitched)
+            try:
                 if stitched:
                     self.stitching = Stitching(pipeline.encoder, given, module)
-                    own = module.state_dict()
-                    weights |= {key: own[key] for key in own if key.startswith(("stem.", "feature_"))}
-            try:
-                module.load_state_dict(weights)
+                else:
+                    module.load_state_dict(given.state_dict())
             except RuntimeError as error:
                 reason = str(error).splitlines()[1].strip()
                 raise ValueError(f"{name} of {path} has other shapes than this run's settings ({reason})") from error

