@@ -20,7 +20,8 @@ TRAINING = [
 ]
 DIFFUSION = ["--unet_block_out_channels", "32", "64", "--num_attention_heads", "4", "--token_dim", "32"]
 NETWORK = ["--encoder", "test_resnet", "--random_weights", "--layers", "layer1", "layer2"]
-SMALL = ["--image_size", "64", "--resize_size", "64", "--num_train_images", "2", "--num_images", "2"]
+SMALL = ["--num_train_images", "2", "--num_images", "2"]
+SMALL_IMAGES = ["--image_size", "64", "--resize_size", "64"]
 COMMANDS = {
     "compare": ["--num_images", "2", "--verifier", "none", "--baseline_images", "2", "--latency_batch_size", "2"],
     "sweep": [*NETWORK, *SMALL, "--verifier", "none"],
@@ -49,6 +50,8 @@ def small_command(arguments: list[str]) -> list[str]:
     command, rest = arguments[0], arguments[1:]
     if command in ("compare", "sweep"):
         rest = with_data(rest, "--dataset")
+    if command == "sweep" and "--decoder" not in rest:  # which makes images of its own size
+        rest += SMALL_IMAGES
     return [command, *rest, *COMMANDS.get(command, [])]
 
 
