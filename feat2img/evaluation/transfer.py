@@ -5,18 +5,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.pixels import pixels_to_uint8
-from ..models import FeatureProjector, Stitching
+from ..features import RidgeRegression
+from ..models import first_hidden
 from ..pipelines import Feat2ImgGANPipeline, Feat2ImgPipeline
 
 
 class TransferredDecoder:
     """Features of any layer of any network => images of a trained GAN pipeline's generator.
 
-    Only the first layer of the projector is fitted, see :class:`Stitching`. Features are brought to the grid that the
-    decoder knows: a finer one by space-to-depth, which loses nothing, where it is a whole multiple, else bilinearly.
+    Ridge regression, cell by cell, from the new features to what the projector's first layer gives for the features
+    that it knows; all that follows is the pipeline's own. A finer grid is folded onto the known one (space-to-depth), a
+    coarser one has a map of its own for each of the known cells within one of its cells; where the grids are no
+    multiples of each other, features are interpolated.
 
     Args:
-        pipeline: the trained pipeline, with its encoder, on the device that the features are on; it stays as it is.
+        pipeline: the trained pipeline, with its encoder; it stays as it is.
         feature_shape: (C, h, w) of the new features.
 
     Raises:
@@ -27,40 +30,48 @@ class TransferredDecoder:
         if not isinstance(pipeline, Feat2ImgGANPipeline) or pipeline.encoder is None:
             lack = "no encoder" if isinstance(pipeline, Feat2ImgGANPipeline) else f"a {pipeline.kind} decoder"
             raise ValueError(f"the pipeline has {lack}; a GAN pipeline with its encoder goes over to other layers")
-        self.generator = pipeline.generator
-        self.grid = tuple(pipeline.projector.config.feature_size)
+        self.pipeline = pipeline
+        config = pipeline.projector.config
+        self.grid = tuple(config.feature_size)
         channels, *size = feature_shape
-        self.fold = size[0] // self.grid[0]
-        if tuple(size) != (self.fold * self.grid[0], self.fold * self.grid[1]):
-            self.fold = 1
-        settings = {name: value for name, value in pipeline.projector.config.items() if not name.startswith("_")}
-        settings |= {"feature_channels": channels * self.fold**2, "normalization": "none", "encoder_fingerprint": None}
-        self.projector = FeatureProjector(**settings).to(pipeline.device).eval()
-        self.stitching = Stitching(pipeline.encoder, pipeline.projector, self.projector)
+        self.fold = _multiple(tuple(size), self.grid) or 1
+        self.unfold = _multiple(self.grid, tuple(size)) or 1
+        self.regression = RidgeRegression(channels * self.fold**2, config.hidden_channels * self.unfold**2)
+        self.weight: Tensor | None = None  # (hidden_channels * unfold**2, C * fold**2, 1, 1)
+        self.bias: Tensor | None = None
 
     @property
     def count(self) -> int:
         """Cells that the regression has seen."""
-        return self.stitching.regression.count
+        return self.regression.count
 
     def regrid(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) => (B, C', *grid)."""
-        if self.fold > 1:
-            features = F.pixel_unshuffle(features, self.fold)
-        if tuple(features.shape[2:]) != self.grid:
+        """(B, C, h, w) => (B, C * fold**2, *grid / unfold) float32."""
+        features = F.pixel_unshuffle(features.float(), self.fold)
+        if self.unfold == 1 and tuple(features.shape[2:]) != self.grid:
             features = F.interpolate(features, self.grid, mode="bilinear")
-        return features.float()
+        return features
 
     def update(self, features: Tensor, pixels: Tensor) -> None:
         """Add features (B, C, h, w) and their pixels (B, 3, S, S) in [-1, 1]."""
-        self.stitching.update(self.regrid(features), pixels)
+        hidden = first_hidden(self.pipeline.encoder, self.pipeline.projector, pixels)
+        self.regression.update(self.regrid(features), F.pixel_unshuffle(hidden, self.unfold))
 
     def solve(self) -> "TransferredDecoder":
-        """Fit the first layer. Raises ValueError when nothing was added."""
-        self.stitching.finish()
+        """Compute the weights from what was added so far. Raises ValueError when nothing was."""
+        weight, bias = self.regression.solve()
+        self.weight, self.bias = weight.float()[:, :, None, None].contiguous(), bias.float()
         return self
 
     @torch.no_grad()
     def __call__(self, features: Tensor) -> Tensor:
         """Features (B, C, h, w) => uint8 images (B, 3, S, S) on the same device."""
-        return pixels_to_uint8(self.generator(self.projector(self.regrid(features)).map))
+        weight, bias = self.weight.to(features.device), self.bias.to(features.device)
+        hidden = F.pixel_shuffle(F.conv2d(self.regrid(features), weight, bias), self.unfold)
+        return pixels_to_uint8(self.pipeline.generator(self.pipeline.projector.project(hidden).map))
+
+
+def _multiple(size: tuple[int, ...], of: tuple[int, ...]) -> int | None:
+    """The whole factor from one grid to another, or None."""
+    factor = size[0] // of[0]
+    return factor if factor and size == tuple(factor * side for side in of) else None

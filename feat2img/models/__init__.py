@@ -3,7 +3,7 @@
 from .discriminator import FeatureDiscriminator, PatchDiscriminator
 from .generator import FeatureGenerator
 from .projector import FeatureProjector, ProjectedFeatures
-from .stitching import Stitching
+from .stitching import Stitching, first_hidden
 
 __all__ = [
     "FeatureDiscriminator",
@@ -12,4 +12,5 @@ __all__ = [
     "PatchDiscriminator",
     "ProjectedFeatures",
     "Stitching",
+    "first_hidden",
 ]

@@ -115,7 +115,10 @@ class FeatureProjector(ModelMixin, ConfigMixin):
                 f"features have shape {tuple(features.shape)}, expected (batch, {', '.join(map(str, expected))}); "
                 "use the features of the encoder this decoder was trained with (`pipe.encode(images)`)"
             )
-        hidden = self.stem(self.normalize(features.to(self.feature_mean.dtype)))
+        return self.project(self.stem(self.normalize(features.to(self.feature_mean.dtype))), drop)
+
+    def project(self, hidden: torch.Tensor, drop: torch.Tensor | None = None) -> ProjectedFeatures:
+        """All that follows the first layer, of which `hidden` (B, hidden_channels, h, w) is the output."""
         if self.config.use_positions:
             hidden = hidden + self.positions(hidden.shape[1]).to(hidden)
         hidden = self.blocks(hidden)

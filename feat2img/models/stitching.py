@@ -30,14 +30,9 @@ class Stitching:
         reads = {name: value for name, value in own.state_dict().items() if name.startswith(("stem.", "feature_"))}
         own.load_state_dict(given.state_dict() | reads)
 
-    @torch.no_grad()
     def update(self, features: Tensor, pixels: Tensor) -> None:
         """Add photos: new features (B, C, h, w), raw as their encoder gives them, and pixels (B, 3, S, S)."""
-        encoder, given = self.encoder.to(features.device), self.given.to(features.device)
-        size = encoder.config.image_size
-        if pixels.shape[-1] != size:
-            pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-        hidden = given.stem(given.normalize(encoder(pixels.to(encoder.device, encoder.dtype)).float()))
+        hidden = first_hidden(self.encoder.to(features.device), self.given.to(features.device), pixels)
         if hidden.shape[2:] != features.shape[2:]:
             hidden = F.interpolate(hidden, features.shape[2:], mode="bilinear")
         self.regression.update(self.own.compress(features), hidden)
@@ -49,3 +44,17 @@ class Stitching:
         mean, scale = (value.double().cpu() for value in self.own.normalizer())
         self.own.stem.weight.copy_((weight / scale)[:, :, None, None])
         self.own.stem.bias.copy_(bias + weight @ mean)
+
+
+@torch.no_grad()
+def first_hidden(encoder: TimmFeatureEncoder, projector: FeatureProjector, pixels: Tensor) -> Tensor:
+    """What a trained projector's first layer gives for photos (B, 3, S, S), which are brought to its network's size.
+
+    Returns:
+        (B, hidden_channels, h, w) float32.
+    """
+    size = encoder.config.image_size
+    pixels = pixels.to(encoder.device, encoder.dtype)
+    if pixels.shape[-1] != size:
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+    return projector.stem(projector.normalize(encoder(pixels).to(projector.dtype))).float()

@@ -40,14 +40,25 @@ def test_a_finer_layer_tells_more_than_a_coarser_one(make_gan, make_encoder):
     assert errors[1] > 2 * errors[0]
 
 
-def test_a_grid_that_is_no_multiple_is_interpolated(make_gan):
+def test_finer_grids_fold_and_others_are_interpolated(make_gan):
     decoder = TransferredDecoder(make_gan(), (5, 7, 7))
     features = torch.rand(2, 5, 7, 7)
-    torch.testing.assert_close(
-        decoder.regrid(features), torch.nn.functional.interpolate(features, (4, 4), mode="bilinear")
-    )
+    expected = torch.nn.functional.interpolate(features, (4, 4), mode="bilinear")
+    torch.testing.assert_close(decoder.regrid(features), expected)
     folded = TransferredDecoder(make_gan(), (5, 8, 8)).regrid(torch.arange(320.0).view(1, 5, 8, 8))
     assert folded.shape == (1, 20, 4, 4) and set(folded[0, :4, 0, 0].tolist()) == {0.0, 1.0, 8.0, 9.0}
+
+
+def test_a_coarser_grid_tells_apart_what_lies_in_a_cell(make_gan):
+    """Features that hold the known ones of four cells in one are worth as much as these."""
+    pipeline = make_gan()
+    known = pipeline.encode(PIXELS)
+    coarse = torch.nn.functional.pixel_unshuffle(known, 2)
+    decoder = TransferredDecoder(pipeline, tuple(coarse.shape[1:]))
+    decoder.update(coarse, PIXELS)
+    images = decoder.solve()(coarse).float()
+    assert decoder.count == 60 * 2 * 2
+    assert (images - own_images(pipeline)).abs().mean() < 1.5  # of 255; ridge shrinks a little
 
 
 def test_what_cannot_go_over(make_gan, make_diffusion):
