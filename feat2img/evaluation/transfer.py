@@ -14,8 +14,8 @@ class TransferredDecoder:
     """Features of any layer of any network => images of a trained GAN pipeline's generator.
 
     Ridge regression, cell by cell, from the new features to what the projector's first layer gives for the features
-    that it knows; all that follows is the pipeline's own. A finer grid is folded onto the known one (space-to-depth), a
-    coarser one has a map of its own for each of the known cells within one of its cells; where the grids are no
+    that it knows; all that follows is the pipeline's own. A finer grid is folded onto the known one (space-to-depth).
+    A coarser one has a map of its own for each of the known cells within one of its cells. Where the grids are no
     multiples of each other, features are interpolated.
 
     Args:
