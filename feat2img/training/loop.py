@@ -203,6 +203,7 @@ class TrainingRun:
         changes = check_resumable(path, config, self.accelerator.num_processes, self.num_examples)
         if changes:
             self.say(f"from here on with other settings: {'; '.join(changes)}")
+        self.task.stitching = None  # the checkpoint's first layer is fitted
         step, info = take_up(path, self.states())
         if self.task.ema is not None:
             self.task.ema.to(self.accelerator.device)

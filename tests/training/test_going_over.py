@@ -103,8 +103,8 @@ def test_a_run_without_steps_exports_what_was_fitted(make_config, photo_folder, 
     common = dict(dataset_name=str(photo_folder), report_to="none", encoder="test_resnet", max_train_samples=8)
     common["max_train_steps"] = 0
     first = train(make_config("gan", encoder_layers=KNOWN, output_dir=str(tmp_path / "a"), **common))
-    common["init_from"] = str(first)
-    second = train(make_config("gan", encoder_layers=BOTH, output_dir=str(tmp_path / "b"), **common))
+    common |= {"init_from": str(first), "encoder_layers": BOTH, "output_dir": str(tmp_path / "b")}
+    second = train(make_config("gan", **common))
     assert "reads other features: fitting the first layer of its projector" in capsys.readouterr().out
     before, after = (Feat2ImgPipeline.from_pretrained(folder) for folder in (first, second))
     torch.testing.assert_close(after.generator.state_dict(), before.generator.state_dict(), atol=0, rtol=0)
@@ -112,3 +112,8 @@ def test_a_run_without_steps_exports_what_was_fitted(make_config, photo_folder, 
     assert after.projector.feature_std.min() >= 0 and not torch.equal(
         after.projector.feature_std, torch.ones_like(after.projector.feature_std)
     )
+    common |= {"max_train_steps": 1, "resume_from_checkpoint": "latest", "learning_rate": 1e-9}
+    assert train(make_config("gan", **common)) == second
+    assert "fitting the first layer" not in capsys.readouterr().out
+    trained_on = Feat2ImgPipeline.from_pretrained(second)
+    torch.testing.assert_close(trained_on.projector.state_dict(), after.projector.state_dict())
