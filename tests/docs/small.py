@@ -19,6 +19,7 @@ TRAINING = [
     *("--perceptual_layers", "layer1", "layer2", "--mixed_precision", "no"),
 ]
 DIFFUSION = ["--unet_block_out_channels", "32", "64", "--num_attention_heads", "4", "--token_dim", "32"]
+SHIPPED = {"examples/quickstart/gan": "256", "examples/quickstart/diffusion": "128"}  # widths of their projectors
 NETWORK = ["--encoder", "test_resnet", "--random_weights", "--layers", "layer1", "layer2"]
 SMALL = ["--num_train_images", "2", "--num_images", "2"]
 SMALL_IMAGES = ["--image_size", "64", "--resize_size", "64"]
@@ -36,9 +37,10 @@ def with_data(arguments: list[str], flag: str) -> list[str]:
 
 def small_training(script: str, arguments: list[str]) -> list[str]:
     """A training script's arguments, for two steps on a few photos."""
-    extra = [*TRAINING, *(DIFFUSION if "diffusion" in script else [])]
-    if "examples/quickstart/gan" in arguments:  # goes over to the small network with its own width
-        extra += ["--projector_channels", "256"]
+    shipped = [path for path in SHIPPED if path in arguments]  # goes over to the small network as large as it is
+    extra = [*TRAINING, *(DIFFUSION if "diffusion" in script and not shipped else [])]
+    for path in shipped:
+        extra += ["--projector_channels", SHIPPED[path]]
     given = arguments[arguments.index("--max_train_steps") + 1] if "--max_train_steps" in arguments else "1000"
     if int(given) > MOST_STEPS:
         extra += ["--max_train_steps", "2"]
