@@ -38,7 +38,6 @@ RESNET = (
     f"{TEN} --encoder resnet50 --encoder_layers layer3 --encoder_weights {{resnet50}} --feature_cache_dir None "
     "--perceptual_layers act1 layer1 layer2 layer3"
 )
-BETTER = "--first_guess {work}/gan-adversary-a-third-as-heavy --max_train_minutes 8"
 EVERY_STEP = "--few_steps None --num_inference_steps 4 --denoising_weight 1"
 
 
@@ -65,7 +64,9 @@ class Row:
 
 
 START = Row("start", "gan", NOTHING)
-THIRD = Row("gan, adversary a third as heavy", "gan", f"{GAN} --adversarial_weight 0.1")
+LIGHTER = Row("gan, adversary a third as heavy", "gan", f"{GAN} --adversarial_weight 0.1")
+GUESSES = (START, LIGHTER)  # what other rows go on from
+BETTER = f"--first_guess {{work}}/{LIGHTER.folder} --max_train_minutes 8"
 # Each group is compared with its first row.
 GROUPS = {
     "From nothing": [
@@ -84,7 +85,7 @@ GROUPS = {
         Row("gan, perceptual behind it too", "gan", f"{GAN} --adversarial_weight 0"),
         Row("gan, patch adversary", "gan", f"{GAN} --discriminator patch --adversarial_weight 0.02"),
         Row("gan, all to the hook", "gan", GOING_ON),
-        THIRD,
+        LIGHTER,
         Row("gan, relativistic R1 R2", "gan", f"{GAN} --adversarial_loss relativistic --gradient_penalty 1"),
         Row("gan, adversary from half the run", "gan", f"{GAN} --adversarial_start 0.5"),
     ],
@@ -121,7 +122,7 @@ GROUPS = {
     ],
     "Diffusion, eight minutes on a better guess": [
         Row("eight minutes, diffusion", "diffusion", BETTER),
-        THIRD,
+        LIGHTER,
         Row("eight minutes, diffusion, cross-attention", "diffusion", f"{BETTER} --conditioning cross_attention"),
         Row("eight minutes, diffusion, patches of 8", "diffusion",
             f"{BETTER} --patch_size 8 --unet_block_out_channels 128 256"),
@@ -148,9 +149,13 @@ def main() -> None:
         raise SystemExit(f"no row {unknown[0]!r}; rows: {', '.join(rows)}")
     chosen = [rows[name] for name in options.rows or rows]
     if not options.resnet50_weights:
+        if options.rows and any("{resnet50}" in row.flags for row in chosen):
+            raise SystemExit("a row on ResNet-50 needs --resnet50_weights FILE")
         chosen = [row for row in chosen if "{resnet50}" not in row.flags]
     work = Path(options.work_dir)
     train(START, options, work)
+    if any(LIGHTER.folder in row.flags for row in chosen):
+        train(LIGHTER, options, work)
     with ThreadPoolExecutor(options.parallel) as pool:
         list(pool.map(lambda row: train(row, options, work), chosen))
     scores = judge(chosen, options, work)
@@ -255,7 +260,7 @@ def section(title: str, rows: list[Row], scores: dict[str, dict], options, work:
         lines.append([row.name, own["images_seen"], *means, *differences])
     commands = f'COMMON="{shared_flags(options, work)}"\n' + "\n".join(
         f"# {row.name}\naccelerate launch {row.script} $COMMON \\\n    {own_flags(row, options, work)}"
-        for row in sorted(rows, key=lambda row: row is not START)  # others go on from it
+        for row in sorted(rows, key=lambda row: row not in GUESSES)
         if row.of is None
     )
     shown = commands.replace(str(options.dataset), "DATA").replace(str(work), "out/ablations")

@@ -1,15 +1,13 @@
 """The best linear decoder: each cell's features times a matrix give the cell's patch of pixels."""
 
-from typing import Any, Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from ..data.photos import PhotoDataset, SkipTally, photo_loader
+from ..data.photos import PhotoDataset
 from ..data.pixels import pixels_to_uint8
 from ..features import RidgeRegression, TimmFeatureEncoder
+from .fitting import fit_decoder
 
 
 class RidgeDecoder:
@@ -59,14 +57,6 @@ class RidgeDecoder:
         return pixels_to_uint8(F.pixel_shuffle(F.conv2d(features.float(), weight, bias), self.patch_size))
 
 
-class Fittable(Protocol):
-    """A decoder that is fitted in closed form."""
-
-    def update(self, features: Tensor, pixels: Tensor) -> None: ...
-
-    def solve(self) -> Any: ...
-
-
 def fit_ridge(
     encoder: TimmFeatureEncoder, photos: PhotoDataset, batch_size: int = 16, num_workers: int = 0
 ) -> RidgeDecoder:
@@ -74,25 +64,3 @@ def fit_ridge(
     decoder = RidgeDecoder(encoder.feature_shape, photos.transform.image_size)
     fit_decoder(decoder, encoder, photos, batch_size, num_workers)
     return decoder
-
-
-@torch.no_grad()
-def fit_decoder(
-    decoder: Fittable,
-    encoder: TimmFeatureEncoder,
-    photos: PhotoDataset,
-    batch_size: int,
-    num_workers: int,
-    name: str = "linear decoder",
-) -> None:
-    """Show a decoder an encoder's features of photos with their pixels, and let it solve."""
-    tally = SkipTally(num_photos=len(photos))
-    with tqdm(total=len(photos), desc=name, unit="image", disable=None) as progress:
-        for batch in photo_loader(photos, batch_size, num_workers):
-            tally.add(batch)
-            if batch["pixel_values"] is not None:
-                pixels = batch["pixel_values"].to(encoder.device)
-                decoder.update(encoder(pixels.to(encoder.dtype)), pixels)
-            progress.update(len(batch["indices"]) + len(batch["skipped"]))
-    tally.finish()
-    decoder.solve()

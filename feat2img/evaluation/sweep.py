@@ -17,13 +17,14 @@ from ..features.encoder import TimmFeatureEncoder
 from ..pipelines import Feat2ImgPipeline
 from .contender import SCHEMA_VERSION, Batch, Contender
 from .decoding import load_pipeline, resolve_device
+from .fitting import fit_decoder
 from .grid import Column, to_pil
 from .intervals import bootstrap_mean
 from .judge import Judge
 from .metrics import METRICS
 from .photos import class_names_of, load_comparison_photos
-from .ridge import RidgeDecoder, fit_decoder
-from .transfer import TransferredDecoder
+from .ridge import RidgeDecoder
+from .stitched import StitchedDecoder
 from .verifier import DEFAULT_VERIFIER
 
 
@@ -117,16 +118,16 @@ def load_donor(settings: SweepSettings, device: torch.device) -> Feat2ImgPipelin
     if size != settings.image_size:
         raise ValueError(f"{settings.decoder} makes images of {size} px, the sweep of {settings.image_size}: "
                          f"set image_size to {size}")  # fmt: skip
-    return pipeline.to(device)
+    return pipeline
 
 
 def make_decoder(
     encoder: TimmFeatureEncoder, donor: Feat2ImgPipeline | None, settings: SweepSettings
-) -> RidgeDecoder | TransferredDecoder:
+) -> RidgeDecoder | StitchedDecoder:
     """One layer's decoder, not fitted yet. Raises ValueError for a layer or a pipeline that it cannot be made of."""
     if donor is None:
         return RidgeDecoder(encoder.feature_shape, settings.image_size)
-    return TransferredDecoder(donor, encoder.feature_shape)
+    return StitchedDecoder(donor, encoder.feature_shape)
 
 
 def make_encoder(settings: SweepSettings, layer: str) -> TimmFeatureEncoder:
@@ -177,7 +178,7 @@ def _row(
     settings: SweepSettings,
     encoder: TimmFeatureEncoder,
     contender: Contender,
-    decoder: RidgeDecoder | TransferredDecoder,
+    decoder: RidgeDecoder | StitchedDecoder,
     judge: Judge,
 ) -> dict:
     """One layer's result, flat."""

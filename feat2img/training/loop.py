@@ -195,8 +195,6 @@ class TrainingRun:
         if path is None:
             if wanted:
                 self.say(f"{self.output_dir} holds no checkpoint yet, starting from the first step")
-            if self.task.stitching is not None:
-                self.say(f"{config.init_from} reads other features: fitting the first layer of its projector to these")
             if self.task.stitching is not None or not config.init_from:  # whose weights come with their statistics
                 self.compute_statistics()
             return

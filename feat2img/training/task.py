@@ -227,6 +227,9 @@ class TrainingTask(ABC):
         Args:
             batches: features (B, C, h, w) with their pixels (B, 3, S, S).
         """
+        if self.stitching is not None:
+            source = self.config.init_from
+            self.accelerator.print(f"{source} reads other features: fitting its projector's first layer", flush=True)
         decoder = self.accelerator.unwrap_model(self.decoder)
         statistics = ChannelStatistics()
         for features, pixels in batches:

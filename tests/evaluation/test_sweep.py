@@ -83,6 +83,11 @@ def test_a_trained_decoder_goes_over_to_each_layer(sweep_settings, make_gan, tmp
     sweep = sweep_layers(settings)
     assert [row["decoder"] for row in sweep.rows] == ["donor", "donor"]
     assert [row["num_train_cells"] for row in sweep.rows] == [40 * 4 * 4] * 2  # on its own grid
+    pixels = torch.stack([photos["pixel_values"] for photos in PhotoDataset(
+        load_photos(sweep_settings.dataset, "validation"), ImageTransform(32, 32))])  # fmt: skip
+    own = (make_gan()(images=pixels, output_type="pt").images * 255).round().to(torch.uint8)
+    expected = psnr(own, pixels_to_uint8(pixels)).mean().item()
+    assert sweep.rows[1]["psnr"] == pytest.approx(expected, abs=0.1)  # its own layer; ridge shrinks a little
     assert sweep_chart(sweep.rows).shapes[0].text.startswith("What the decoder of donor reads")
     with pytest.raises(ValueError, match="makes images of 32 px, the sweep of 64: set image_size to 32"):
         sweep_layers(dataclasses.replace(settings, image_size=64, resize_size=64))

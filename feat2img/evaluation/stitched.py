@@ -10,7 +10,7 @@ from ..models import first_hidden
 from ..pipelines import Feat2ImgGANPipeline, Feat2ImgPipeline
 
 
-class TransferredDecoder:
+class StitchedDecoder:
     """Features of any layer of any network => images of a trained GAN pipeline's generator.
 
     Ridge regression, cell by cell, from the new features to what the projector's first layer gives for the features
@@ -57,7 +57,7 @@ class TransferredDecoder:
         hidden = first_hidden(self.pipeline.encoder, self.pipeline.projector, pixels)
         self.regression.update(self.regrid(features), F.pixel_unshuffle(hidden, self.unfold))
 
-    def solve(self) -> "TransferredDecoder":
+    def solve(self) -> "StitchedDecoder":
         """Compute the weights from what was added so far. Raises ValueError when nothing was."""
         weight, bias = self.regression.solve()
         self.weight, self.bias = weight.float()[:, :, None, None].contiguous(), bias.float()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from feat2img.evaluation.transfer import TransferredDecoder
+from feat2img.evaluation.stitched import StitchedDecoder
 
 COARSE = torch.rand(60, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 PIXELS = torch.nn.functional.interpolate(COARSE, (32, 32), mode="nearest")
@@ -13,7 +13,7 @@ def own_images(pipeline):
 
 @torch.no_grad()
 def fitted(pipeline, encoder):
-    decoder = TransferredDecoder(pipeline, encoder.feature_shape)
+    decoder = StitchedDecoder(pipeline, encoder.feature_shape)
     for part in PIXELS.split(16):
         decoder.update(encoder(part), part)
     return decoder.solve()
@@ -41,11 +41,11 @@ def test_a_finer_layer_tells_more_than_a_coarser_one(make_gan, make_encoder):
 
 
 def test_finer_grids_fold_and_others_are_interpolated(make_gan):
-    decoder = TransferredDecoder(make_gan(), (5, 7, 7))
+    decoder = StitchedDecoder(make_gan(), (5, 7, 7))
     features = torch.rand(2, 5, 7, 7)
     expected = torch.nn.functional.interpolate(features, (4, 4), mode="bilinear")
     torch.testing.assert_close(decoder.regrid(features), expected)
-    folded = TransferredDecoder(make_gan(), (5, 8, 8)).regrid(torch.arange(320.0).view(1, 5, 8, 8))
+    folded = StitchedDecoder(make_gan(), (5, 8, 8)).regrid(torch.arange(320.0).view(1, 5, 8, 8))
     assert folded.shape == (1, 20, 4, 4) and set(folded[0, :4, 0, 0].tolist()) == {0.0, 1.0, 8.0, 9.0}
 
 
@@ -54,7 +54,7 @@ def test_a_coarser_grid_tells_apart_what_lies_in_a_cell(make_gan):
     pipeline = make_gan()
     known = pipeline.encode(PIXELS)
     coarse = torch.nn.functional.pixel_unshuffle(known, 2)
-    decoder = TransferredDecoder(pipeline, tuple(coarse.shape[1:]))
+    decoder = StitchedDecoder(pipeline, tuple(coarse.shape[1:]))
     decoder.update(coarse, PIXELS)
     images = decoder.solve()(coarse).float()
     assert decoder.count == 60 * 2 * 2
@@ -63,10 +63,10 @@ def test_a_coarser_grid_tells_apart_what_lies_in_a_cell(make_gan):
 
 def test_what_cannot_go_over(make_gan, make_diffusion):
     with pytest.raises(ValueError, match="a diffusion decoder; a GAN pipeline with its encoder"):
-        TransferredDecoder(make_diffusion(), (8, 4, 4))
+        StitchedDecoder(make_diffusion(), (8, 4, 4))
     with pytest.raises(ValueError, match="seen no rows"):
-        TransferredDecoder(make_gan(), (8, 4, 4)).solve()
+        StitchedDecoder(make_gan(), (8, 4, 4)).solve()
     pipeline = make_gan()
     pipeline.encoder = None
     with pytest.raises(ValueError, match="has no encoder"):
-        TransferredDecoder(pipeline, (8, 4, 4))
+        StitchedDecoder(pipeline, (8, 4, 4))
